@@ -1,0 +1,3 @@
+"""Gatepost, a self-hosted email gateway."""
+
+__version__ = "0.1.0"

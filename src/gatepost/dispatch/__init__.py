@@ -1,0 +1,1 @@
+"""QUEUE RUNNER: claims what is due, hands it to couriers, settles outcomes."""

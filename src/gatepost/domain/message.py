@@ -1,0 +1,193 @@
+"""
+A message on its way in: what a door hands to accept, and what accept stores.
+
+`Submission` (fields) and `RawSubmission` (a finished MIME message with its envelope) are the two shapes in which mail
+arrives. `mime.compose` turns either into a `Draft`, which accept commits.
+"""
+
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from typing import Any
+
+from gatepost.clock import Instant
+from gatepost.domain.address import Address, Mailbox
+
+
+class Lane(IntEnum):
+    """Order of urgency in the queue; lane 0 always goes first."""
+
+    CODES = 0
+    TRANSACTIONAL = 1
+    BULK = 2
+
+
+STREAMS: dict[str, Lane] = {"codes": Lane.CODES, "transactional": Lane.TRANSACTIONAL, "bulk": Lane.BULK}
+"""The streams that every tenant has."""
+
+DEFAULT_STREAM = "transactional"
+
+
+class RecipientKind(StrEnum):
+    """The header that names the recipient; `bcc` is never on the wire."""
+
+    TO = "to"
+    CC = "cc"
+    BCC = "bcc"
+
+
+class Source(StrEnum):
+    """The door a message came through."""
+
+    HTTP = "http"
+    SMTP = "smtp"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """
+    One file of a message.
+
+    Attributes:
+        filename: As shown to the reader; never used as a path.
+        content_type: `type/subtype`, lower-case, without parameters.
+        content_id: Given for inline images, without angle brackets.
+    """
+
+    filename: str
+    content: bytes = field(repr=False)
+    content_type: str
+    is_inline: bool = False
+    content_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steering:
+    """
+    How a message shall be treated, whatever its content: the part that both doors share.
+
+    Attributes:
+        scheduled_at: Not before this instant; None is at once.
+        expires_at: Not after this instant; None is the retry schedule's end.
+    """
+
+    stream: str = DEFAULT_STREAM
+    tags: tuple[str, ...] = ()
+    metadata: dict[str, str] = field(default_factory=dict)
+    scheduled_at: Instant | None = None
+    expires_at: Instant | None = None
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """A message as fields, every one already checked by the door's parser; variables already applied."""
+
+    sender: Mailbox
+    to: tuple[Mailbox, ...] = ()
+    cc: tuple[Mailbox, ...] = ()
+    bcc: tuple[Mailbox, ...] = ()
+    reply_to: tuple[Mailbox, ...] = ()
+    subject: str
+    text: str | None = None
+    html: str | None = None
+    attachments: tuple[Attachment, ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
+    steering: Steering = field(default_factory=Steering)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvelopeRecipient:
+    """
+    A recipient as the envelope names it.
+
+    Attributes:
+        notify: RFC 3461 NOTIFY, such as `SUCCESS,FAILURE` or `NEVER`; None when not given.
+        orcpt: RFC 3461 ORCPT, as given.
+    """
+
+    address: Address
+    kind: RecipientKind = RecipientKind.TO
+    notify: str | None = None
+    orcpt: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawSubmission:
+    """
+    A finished message with its envelope, from SMTP or from `POST /v1/messages/raw`.
+
+    Attributes:
+        envelope_from: The reverse-path; None is the null sender `<>`.
+        content: The MIME message, lines ended by CRLF.
+        steering: Options from outside the content (HTTP headers); `X-Gatepost-…` headers in the content win over it.
+    """
+
+    envelope_from: Address | None
+    recipients: tuple[EnvelopeRecipient, ...]
+    content: bytes = field(repr=False)
+    steering: Steering = field(default_factory=Steering)
+    ret: str | None = None
+    envid: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """
+    A composed message, ready to be committed.
+
+    Attributes:
+        message_id_header: The Message-ID without angle brackets; the same in every attempt.
+        header_from: The address in From, whose domain must be the tenant's.
+        content: MIME with CRLF line ends; no Bcc, no steering headers, not yet signed.
+        is_8bit: The content has bytes above 127: 8BITMIME is needed, or re-encoding.
+        is_smtputf8: The headers or the envelope need SMTPUTF8 (RFC 6531).
+    """
+
+    id: str
+    envelope_from: Address | None
+    header_from: Mailbox
+    recipients: tuple[EnvelopeRecipient, ...]
+    subject: str
+    message_id_header: str
+    content: bytes = field(repr=False)
+    is_8bit: bool
+    is_smtputf8: bool
+    steering: Steering
+    ret: str | None = None
+    envid: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """
+    A stored message, without its content.
+
+    Attributes:
+        envelope_from: The reverse-path; empty for the null sender.
+        from_: The From header's mailbox as text.
+        is_sandbox: It never leaves: the sandbox captured or will capture it.
+    """
+
+    id: str
+    tenant_id: str
+    created_at: Instant
+    stream: str
+    lane: int
+    source: str
+    key_id: str
+    envelope_from: str
+    from_: str
+    from_domain: str
+    subject: str
+    message_id_header: str
+    size_bytes: int
+    is_8bit: bool
+    is_smtputf8: bool
+    is_sandbox: bool
+    route: str
+    tags: list[str]
+    metadata: dict[str, str]
+    scheduled_at: Instant | None
+    expires_at: Instant
+    options: dict[str, Any] = field(default_factory=dict)
+    """Envelope parameters that travel on: `ret`, `envid` (RFC 3461)."""

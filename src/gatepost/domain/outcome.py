@@ -1,0 +1,123 @@
+"""
+What one delivery attempt came to, for one recipient.
+
+Leaves the couriers; `settle.decide` turns it into a state. `Unknown`, where the connection broke after the final dot, is
+a case of its own: the mail may be delivered, so it is retried on the same route only, and counted as a possible
+duplicate (RFC 1047).
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from gatepost.clock import Instant
+
+
+class Category(StrEnum):
+    """Why a recipient was deferred or failed: the taxonomy shown to customers."""
+
+    INVALID_RECIPIENT = "invalid_recipient"
+    INVALID_DOMAIN = "invalid_domain"
+    MAILBOX_INACTIVE = "mailbox_inactive"
+    MAILBOX_FULL = "mailbox_full"
+    MESSAGE_TOO_LARGE = "message_too_large"
+    SPAM_CONTENT = "spam_content"
+    CONTENT_REJECTED = "content_rejected"
+    MALWARE = "malware"
+    REPUTATION_BLOCK = "reputation_block"
+    AUTH_FAILURE = "auth_failure"
+    POLICY_REJECTED = "policy_rejected"
+    RELAY_DENIED = "relay_denied"
+    RATE_LIMITED = "rate_limited"
+    NETWORK = "network"
+    EXPIRED = "expired"
+    REMOTE_SYSTEM = "remote_system"
+    UNDETERMINED = "undetermined"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """
+    The other side's words (RFC 5321 §4.2).
+
+    Attributes:
+        code: Three-digit reply code.
+        enhanced: Enhanced status code (RFC 3463) such as `5.1.1`, where one was given.
+        text: The reply's text without codes; lines joined with a space; at most 1,000 characters.
+    """
+
+    code: int
+    enhanced: str | None
+    text: str
+
+    def __str__(self) -> str:
+        return " ".join(part for part in (str(self.code), self.enhanced, self.text) if part)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """
+    The facts of one attempt, whatever its outcome.
+
+    Attributes:
+        host: Name of the host spoken to, such as an MX; None when none was reached.
+        peer: Its address and port.
+        tls: Protocol and cipher, such as `TLSv1.3 TLS_AES_256_GCM_SHA384`; None without TLS.
+        transcript: The dialogue, a line per command and reply, without content and secrets.
+    """
+
+    route: str
+    started_at: Instant
+    finished_at: Instant
+    host: str | None = None
+    peer: str | None = None
+    tls: str | None = None
+    transcript: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """The next system took responsibility. `final` tells whether it was the recipient's own (MX, sandbox) or a relay."""
+
+    exchange: Exchange
+    reply: Reply
+    final: bool = True
+    captured: bytes | None = field(default=None, repr=False)
+    """The exact bytes, where the sandbox kept them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deferred:
+    """
+    Not now.
+
+    Attributes:
+        counts: False where the fault was on our side of the wire (our resolver, no connection slot, relay not
+            configured): such an attempt uses up no retry.
+    """
+
+    exchange: Exchange
+    category: Category
+    detail: str
+    reply: Reply | None = None
+    counts: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """Never: retrying would not help."""
+
+    exchange: Exchange
+    category: Category
+    detail: str
+    reply: Reply | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unknown:
+    """The connection broke after the final dot and before the reply: delivered or not, nobody here knows."""
+
+    exchange: Exchange
+    detail: str
+
+
+Outcome = Delivered | Deferred | Failed | Unknown

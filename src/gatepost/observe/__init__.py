@@ -1,0 +1,1 @@
+"""TELLING operators: the mail log and the metrics."""

@@ -1,0 +1,105 @@
+"""
+The mail log: one typed call per business event, one JSON line each on standard error.
+
+Never here: content, secrets, subjects, whole addresses (masked unless the operator asks for them). Control characters
+cannot break a line, since every value is written as JSON.
+"""
+
+import json
+import logging
+import sys
+import time
+from typing import Any
+
+import structlog
+
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_log: Any = structlog.wrap_logger(structlog.PrintLogger(sys.stderr), wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+_is_masked = True
+_is_info = False
+
+
+def configure(*, level: str, mask_addresses: bool, process: str) -> None:
+    """
+    Set the log up for this process.
+
+    Args:
+        process: `door`, `dispatch`, `supervisor` or a command's name; stands in every line.
+    """
+    global _log, _is_masked, _is_info  # noqa: PLW0603 - one log per process
+    _is_masked = mask_addresses
+    _is_info = _LEVELS[level] <= logging.INFO
+    _log = structlog.wrap_logger(
+        structlog.PrintLogger(sys.stderr),
+        processors=[_stamp, structlog.processors.add_log_level, structlog.processors.JSONRenderer(serializer=json.dumps, default=str)],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        cache_logger_on_first_use=True,
+    ).bind(process=process)
+
+
+def _stamp(_logger: Any, _name: str, line: Any) -> Any:
+    now = time.time()  # a log line's own time; nothing is decided by it
+    line["at"] = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03d}Z"
+    return line
+
+
+def mask(address: str) -> str:
+    """Shorten an address to its first letter and its domain, unless whole addresses are asked for."""
+    if not _is_masked:
+        return address
+    local, _, domain = address.rpartition("@")
+    return f"{local[:1]}***@{domain}"
+
+
+def accepted(**fields: Any) -> None:
+    """A message is stored and its sender was told so."""
+    if _is_info:
+        _log.info("accepted", **fields)
+
+
+def replayed(**fields: Any) -> None:
+    """A request was repeated with its idempotency key and got its old answer."""
+    if _is_info:
+        _log.info("replayed", **fields)
+
+
+def refused(**fields: Any) -> None:
+    """A door refused a request; `code` is the one its sender got."""
+    _log.info("refused", **fields)
+
+
+def attempted(*, address: str, **fields: Any) -> None:
+    """A delivery attempt ended, for one recipient."""
+    if _is_info:
+        _log.info("attempted", address=mask(address), **fields)
+
+
+def changed(what: str, **fields: Any) -> None:
+    """Somebody changed a key, a domain, a suppression, a site or a message."""
+    _log.info("changed", what=what, **fields)
+
+
+def security(what: str, **fields: Any) -> None:
+    """Something that an attacker would cause: failed logins, refused keys."""
+    _log.warning("security", what=what, **fields)
+
+
+def lifecycle(what: str, **fields: Any) -> None:
+    """A process started, stopped, took or lost shards."""
+    _log.info("lifecycle", what=what, **fields)
+
+
+def trouble(what: str, **fields: Any) -> None:
+    """Something of ours does not work as it should; mail is safe."""
+    _log.warning("trouble", what=what, **fields)
+
+
+def crashed(what: str, error: BaseException, **fields: Any) -> None:
+    """A fault in our own code was caught; the trace names places, not values."""
+    trace = []
+    place = error.__traceback__
+    while place is not None:
+        code = place.tb_frame.f_code
+        trace.append(f"{code.co_filename.rpartition('gatepost/')[2]}:{place.tb_lineno} {code.co_name}")
+        place = place.tb_next
+    _log.error("crashed", what=what, error=type(error).__name__, trace=trace[-12:], **fields)

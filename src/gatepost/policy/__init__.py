@@ -1,0 +1,1 @@
+"""RULES: pure functions from facts and an instant to a decision."""

@@ -1,0 +1,277 @@
+"""
+What a delivery attempt does to a recipient.
+
+Arrives: claimed recipients and the couriers' outcomes for them.
+Leaves: the recipients in their next states, committed with attempts, events and queue rows in one transaction that first
+checks that this process still owns the shards.
+Standards: RFC 5321 §4.5.4.1 (retry), RFC 3463 (status codes), RFC 1047 (duplicates).
+Not here: choosing the category (policy.classify), the SQL (store).
+Bugs: none known.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+from sqlalchemy import Connection
+
+from gatepost import ids
+from gatepost.clock import Instant
+from gatepost.domain.event import Event, EventType
+from gatepost.domain.outcome import Category, Deferred, Delivered, Exchange, Failed, Outcome, Reply, Unknown
+from gatepost.domain.recipient import TRANSITIONS, IllegalTransition, Status
+from gatepost.policy.retry import RetrySchedule
+from gatepost.store import facts, leases, messages, queue
+from gatepost.store.blobs import Stored
+from gatepost.store.queue import Due
+
+_SEVERITY = {
+    Category.INVALID_RECIPIENT: "hard",
+    Category.INVALID_DOMAIN: "hard",
+    Category.SPAM_CONTENT: "block",
+    Category.CONTENT_REJECTED: "block",
+    Category.MALWARE: "block",
+    Category.REPUTATION_BLOCK: "block",
+    Category.AUTH_FAILURE: "block",
+    Category.POLICY_REJECTED: "block",
+    Category.RELAY_DENIED: "block",
+}
+_NOT_OUR_TURN_S = 60
+"""Wait after an attempt that failed on our side of the wire and so uses up no retry."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """
+    What a recipient becomes.
+
+    Attributes:
+        due_at: When to try again; None when there is nothing more to do.
+        retries: Attempts so far that used up the schedule.
+    """
+
+    status: Status
+    reason: str | None
+    event: EventType
+    data: dict[str, Any]
+    due_at: Instant | None = None
+    retries: int = 0
+
+
+def decide(due: Due, outcome: Outcome, schedule: RetrySchedule, now: Instant, chance: float) -> Decision:
+    """
+    Decide what a recipient becomes after one delivery attempt.
+
+    The only place where the result of an attempt turns into a state. No I/O. A deferral past the recipient's end is an
+    expiry with its event, never a silent drop: RFC 5321 §4.5.4.1 asks that the sender be told.
+
+    Args:
+        now: End of the attempt.
+        chance: A random number in [0, 1), for the schedule's jitter.
+    """
+    match outcome:
+        case Delivered():
+            status, event = (Status.DELIVERED, EventType.DELIVERED) if outcome.final else (Status.SENT, EventType.SENT)
+            return Decision(status=status, reason=None, event=event, data=_data(due, outcome.exchange, outcome.reply), retries=due.retries)
+        case Failed():
+            data = _data(due, outcome.exchange, outcome.reply, outcome.category, outcome.detail)
+            return Decision(status=Status.BOUNCED, reason=outcome.category.value, event=EventType.BOUNCED, data=data, retries=due.retries)
+        case Deferred():
+            data = _data(due, outcome.exchange, outcome.reply, outcome.category, outcome.detail)
+            return _defer(due, outcome.category, data, schedule, now, chance, counts=outcome.counts)
+        case Unknown():
+            data = _data(due, outcome.exchange, None, Category.NETWORK, outcome.detail) | {"possible_duplicate": True}
+            return _defer(due, Category.NETWORK, data, schedule, now, chance, counts=True)
+        case _:
+            assert_never(outcome)
+
+
+def _defer(due: Due, category: Category, data: dict[str, Any], schedule: RetrySchedule, now: Instant, chance: float, *, counts: bool) -> Decision:
+    if now >= due.expires_at:
+        return Decision(status=Status.EXPIRED, reason=Category.EXPIRED.value, event=EventType.EXPIRED, data=data, retries=due.retries)
+    retries = due.retries + 1 if counts else due.retries
+    # our own trouble has one short wait, however long the schedule has become
+    waits = schedule if counts else RetrySchedule(waits_s=(min(_NOT_OUR_TURN_S, *schedule.waits_s),), jitter=schedule.jitter)
+    due_at = waits.next_at(retries, now, due.expires_at, chance)
+    return Decision(
+        status=Status.DEFERRED,
+        reason=category.value,
+        event=EventType.DEFERRED,
+        data=data | {"next_attempt_at": due_at},
+        due_at=due_at,
+        retries=retries,
+    )
+
+
+def expire(due: Due) -> Decision:
+    """Decide what a recipient becomes whose end came before its turn."""
+    data = {"attempt": due.attempt - 1, "detail": "the message's time was over before it could be delivered"}
+    return Decision(status=Status.EXPIRED, reason=Category.EXPIRED.value, event=EventType.EXPIRED, data=data, retries=due.retries)
+
+
+def _data(due: Due, exchange: Exchange, reply: Reply | None, category: Category | None = None, detail: str | None = None) -> dict[str, Any]:
+    data: dict[str, Any] = {"attempt": due.attempt, "route": exchange.route, "host": exchange.host}
+    if reply is not None:
+        data |= {"smtp_code": reply.code, "enhanced_code": reply.enhanced, "response": str(reply)}
+    if category is not None:
+        data |= {"category": category.value, "severity": _SEVERITY.get(category, "soft")}
+    if detail:
+        data["detail"] = detail
+    return data
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """
+    One attempt's end, on its way to the database.
+
+    Attributes:
+        epoch: The shard's epoch when the row was claimed: the fence.
+        outcome: None for a recipient that expired before any attempt.
+        captured: What the sandbox kept, already compressed.
+    """
+
+    due: Due
+    epoch: int
+    outcome: Outcome | None
+    decision: Decision
+    event_id: str
+    at: Instant
+    address: str = ""
+    captured: Stored | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of a result: `is_fenced` means another process owns the shard and nothing was written."""
+
+    is_fenced: bool
+
+
+def settle(conn: Connection, results: Sequence[Result], owner: str) -> list[Settled]:
+    """
+    Write a group of results; safe to run again after a commit whose outcome is unknown.
+
+    Args:
+        owner: This process, as it stands in the leases.
+    """
+    epochs = leases.fenced(conn, owner, sorted({result.due.shard for result in results}))
+    mine = [result for result in results if epochs.get(result.due.shard) == result.epoch]
+    waiting = queue.present(conn, [result.due for result in mine])
+    gone = [result for result in mine if _key(result) not in waiting]
+    # a row that is gone was cancelled meanwhile, or this very group was committed before
+    recorded = facts.recorded_attempts(conn, [_key(result) for result in gone]) if gone else set()
+    fresh = [result for result in mine if _key(result) not in recorded]
+    _write(conn, [_final(result, is_cancelled=_key(result) not in waiting) for result in fresh])
+    return [Settled(is_fenced=epochs.get(result.due.shard) != result.epoch) for result in results]
+
+
+def _key(result: Result) -> tuple[str, int, int]:
+    return result.due.message_id, result.due.n, result.due.attempt
+
+
+@dataclass(frozen=True, slots=True)
+class _Writing:
+    result: Result
+    changes_state: bool
+    reschedules: bool
+
+
+def _final(result: Result, *, is_cancelled: bool) -> _Writing:
+    """A recipient that was cancelled while its delivery ran stays cancelled, unless it was delivered after all."""
+    if not is_cancelled:
+        return _Writing(result, changes_state=True, reschedules=result.decision.due_at is not None)
+    return _Writing(result, changes_state=result.decision.status in {Status.SENT, Status.DELIVERED}, reschedules=False)
+
+
+def _write(conn: Connection, writings: Sequence[_Writing]) -> None:
+    if not writings:
+        return
+    results = [writing.result for writing in writings]
+    changed = [writing.result for writing in writings if writing.changes_state]
+    queue.delete(conn, [result.due for result in results])
+    queue.insert(conn, [_rescheduled(writing.result) for writing in writings if writing.reschedules])
+    messages.update_recipients(conn, [_state(result) for result in changed])
+    facts.insert_attempts(conn, [_attempt(result, result.outcome) for result in results if result.outcome is not None])
+    facts.insert_events(conn, [_event(result) for result in changed])
+    facts.insert_captures(conn, [_capture(result, result.captured) for result in results if result.captured is not None])
+
+
+def _rescheduled(result: Result) -> dict[str, Any]:
+    due, decision = result.due, result.decision
+    return {**due._asdict(), "due_at": decision.due_at, "attempt": due.attempt + 1, "retries": decision.retries}
+
+
+def _state(result: Result) -> dict[str, Any]:
+    due, decision, outcome = result.due, result.decision, result.outcome
+    if decision.status not in TRANSITIONS[Status.QUEUED]:
+        raise IllegalTransition(decision.status)
+    reply = None if outcome is None else _reply_of(outcome)
+    return {
+        "b_message_id": due.message_id, "b_n": due.n, "status": decision.status.value, "reason": decision.reason,
+        "attempts": due.attempt - (outcome is None), "last_reply": (str(reply) if reply else decision.data.get("detail")),
+        "last_host": None if outcome is None else outcome.exchange.host, "updated_at": result.at,
+        "final_at": result.at if decision.due_at is None else None,
+    }  # fmt: skip
+
+
+def _attempt(result: Result, outcome: Outcome) -> dict[str, Any]:
+    due, exchange, reply = result.due, outcome.exchange, _reply_of(outcome)
+    return {
+        "message_id": due.message_id, "n": due.n, "number": due.attempt, "outcome": kind_of(outcome), "category": category_of(outcome),
+        "detail": None if isinstance(outcome, Delivered) else outcome.detail, "code": reply.code if reply else None,
+        "enhanced": reply.enhanced if reply else None, "reply": reply.text if reply else None, "route": exchange.route, "host": exchange.host,
+        "peer": exchange.peer, "tls": exchange.tls, "started_at": exchange.started_at, "finished_at": exchange.finished_at,
+        "transcript": exchange.transcript,
+    }  # fmt: skip
+
+
+def _event(result: Result) -> Event:
+    return Event(
+        id=result.event_id,
+        type=result.decision.event,
+        tenant_id=result.due.tenant_id,
+        at=result.at,
+        message_id=result.due.message_id,
+        n=result.due.n,
+        data=result.decision.data,
+    )
+
+
+def _capture(result: Result, stored: Stored) -> dict[str, Any]:
+    return {"message_id": result.due.message_id, "n": result.due.n, "at": result.at, "encoding": stored[0], "data": stored[1]}
+
+
+def _reply_of(outcome: Outcome) -> Reply | None:
+    return None if isinstance(outcome, Unknown) else outcome.reply
+
+
+def kind_of(outcome: Outcome) -> str:
+    """Name an outcome as it stands in the database."""
+    match outcome:
+        case Delivered():
+            return "delivered"
+        case Deferred():
+            return "deferred"
+        case Failed():
+            return "failed"
+        case Unknown():
+            return "unknown"
+        case _:
+            assert_never(outcome)
+
+
+def category_of(outcome: Outcome) -> str | None:
+    """Name an outcome's category; None for a delivery."""
+    match outcome:
+        case Delivered():
+            return None
+        case Unknown():
+            return Category.NETWORK.value
+        case _:
+            return outcome.category.value
+
+
+def new_event_id() -> str:
+    """Make the id of a result's event, once: a group that is committed again writes the same event."""
+    return ids.new("evt")

@@ -1,0 +1,1 @@
+"""STATE: tables, one module of query functions per noun, and the two engines that run them."""

@@ -1,0 +1,1 @@
+"""Alembic migrations: forward only, from every released schema."""

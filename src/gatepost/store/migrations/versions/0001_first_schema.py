@@ -1,0 +1,290 @@
+"""
+The first schema.
+
+Revision: 0001
+Follows: nothing
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+KEY = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+PARTITIONED = ("message", "body", "attempt", "event", "capture")
+HOT = ("queue", "recipient", "shard_lease", "node")
+SHARDS = 64
+
+
+def upgrade() -> None:
+    """Make every table, the leases of all shards, and on PostgreSQL the default partitions."""
+    _create_tables()
+    lease = sa.table("shard_lease", sa.column("shard"), sa.column("epoch"), sa.column("expires_at"))
+    op.bulk_insert(lease, [{"shard": shard, "epoch": 0, "expires_at": 0} for shard in range(SHARDS)])
+    op.bulk_insert(sa.table("config_version", sa.column("id"), sa.column("version")), [{"id": 1, "version": 1}])
+    if op.get_bind().dialect.name == "postgresql":
+        for name in PARTITIONED:
+            op.execute(f"CREATE TABLE {name}_default PARTITION OF {name} DEFAULT")
+        for name in HOT:
+            # these see an update or delete per delivery: without eager vacuuming dead rows slow every scan
+            op.execute(f"ALTER TABLE {name} SET (autovacuum_vacuum_scale_factor=0, autovacuum_vacuum_threshold=5000, autovacuum_vacuum_cost_delay=0)")
+
+
+def _create_tables() -> None:
+    op.create_table(
+        "api_key",
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("tenant_id", KEY, nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("mode", sa.Text(), nullable=False),
+        sa.Column("secret_hash", sa.LargeBinary(), nullable=False),
+        sa.Column("hint", sa.Text(), nullable=False),
+        sa.Column("trust_networks", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("revoked_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_api_key"),
+        sa.UniqueConstraint("secret_hash", name="uq_api_key_secret_hash"),
+        sa.CheckConstraint("mode IN ('live', 'test')", name="ck_api_key_mode"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "attempt",
+        sa.Column("message_id", KEY, nullable=False),
+        sa.Column("n", sa.Integer(), nullable=False, autoincrement=False),
+        sa.Column("number", sa.Integer(), nullable=False, autoincrement=False),
+        sa.Column("outcome", sa.Text(), nullable=False),
+        sa.Column("category", sa.Text(), nullable=True),
+        sa.Column("detail", sa.Text(), nullable=True),
+        sa.Column("code", sa.Integer(), nullable=True),
+        sa.Column("enhanced", sa.Text(), nullable=True),
+        sa.Column("reply", sa.Text(), nullable=True),
+        sa.Column("route", sa.Text(), nullable=False),
+        sa.Column("host", sa.Text(), nullable=True),
+        sa.Column("peer", sa.Text(), nullable=True),
+        sa.Column("tls", sa.Text(), nullable=True),
+        sa.Column("started_at", sa.BigInteger(), nullable=False),
+        sa.Column("finished_at", sa.BigInteger(), nullable=False),
+        sa.Column("transcript", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("message_id", "n", "number", name="pk_attempt"),
+        sa.CheckConstraint("outcome IN ('delivered', 'deferred', 'failed', 'unknown')", name="ck_attempt_outcome"),
+        sqlite_with_rowid=False,
+        postgresql_partition_by="RANGE (message_id)",
+    )
+    op.create_table(
+        "body",
+        sa.Column("message_id", KEY, nullable=False),
+        sa.Column("encoding", sa.Text(), nullable=False),
+        sa.Column("data", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("message_id", name="pk_body"),
+        sa.CheckConstraint("encoding IN ('zstd', 'blob')", name="ck_body_encoding"),
+        sqlite_with_rowid=True,
+        postgresql_partition_by="RANGE (message_id)",
+    )
+    op.create_table(
+        "capture",
+        sa.Column("message_id", KEY, nullable=False),
+        sa.Column("n", sa.Integer(), nullable=False, autoincrement=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("encoding", sa.Text(), nullable=False),
+        sa.Column("data", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("message_id", "n", name="pk_capture"),
+        sa.CheckConstraint("encoding IN ('zstd', 'blob')", name="ck_capture_encoding"),
+        sqlite_with_rowid=True,
+        postgresql_partition_by="RANGE (message_id)",
+    )
+    op.create_table(
+        "config_version",
+        sa.Column("id", sa.SmallInteger(), nullable=False, autoincrement=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_config_version"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "dkim_key",
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("domain_id", KEY, nullable=False),
+        sa.Column("selector", sa.Text(), nullable=False),
+        sa.Column("algorithm", sa.Text(), nullable=False),
+        sa.Column("private_pem", sa.Text(), nullable=False),
+        sa.Column("public", sa.Text(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_dkim_key"),
+        sa.UniqueConstraint("domain_id", "selector", name="uq_dkim_key_domain_id_selector"),
+        sa.CheckConstraint("status IN ('pending', 'active', 'retired')", name="ck_dkim_key_status"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_dkim_key_domain_id", "dkim_key", ["domain_id"], unique=False)
+    op.create_table(
+        "domain",
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("tenant_id", KEY, nullable=False),
+        sa.Column("name", KEY, nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("is_trusted", sa.Boolean(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("verified_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_domain"),
+        sa.UniqueConstraint("tenant_id", "name", name="uq_domain_tenant_id_name"),
+        sa.CheckConstraint("status IN ('pending', 'verified')", name="ck_domain_status"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "event",
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("tenant_id", KEY, nullable=False),
+        sa.Column("type", sa.Text(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("message_id", KEY, nullable=True),
+        sa.Column("n", sa.Integer(), nullable=True),
+        sa.Column("data", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_event"),
+        sqlite_with_rowid=False,
+        postgresql_partition_by="RANGE (id)",
+    )
+    op.create_index("ix_event_message_id_id", "event", ["message_id", "id"], unique=False)
+    op.create_index("ix_event_tenant_id_id", "event", ["tenant_id", "id"], unique=False)
+    op.create_table(
+        "idempotency",
+        sa.Column("tenant_id", KEY, nullable=False),
+        sa.Column("key_hash", sa.LargeBinary(), nullable=False),
+        sa.Column("request_hash", sa.LargeBinary(), nullable=False),
+        sa.Column("response", sa.Text(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant_id", "key_hash", name="pk_idempotency"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_idempotency_expires_at", "idempotency", ["expires_at"], unique=False)
+    op.create_table(
+        "message",
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("tenant_id", KEY, nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("stream", KEY, nullable=False),
+        sa.Column("lane", sa.SmallInteger(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("key_id", KEY, nullable=False),
+        sa.Column("envelope_from", sa.Text(), nullable=False),
+        sa.Column("from_", sa.Text(), nullable=False),
+        sa.Column("from_domain", sa.Text(), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("message_id_header", sa.Text(), nullable=False),
+        sa.Column("size_bytes", sa.Integer(), nullable=False),
+        sa.Column("is_8bit", sa.Boolean(), nullable=False),
+        sa.Column("is_smtputf8", sa.Boolean(), nullable=False),
+        sa.Column("is_sandbox", sa.Boolean(), nullable=False),
+        sa.Column("route", sa.Text(), nullable=False),
+        sa.Column("tags", sa.Text(), nullable=False),
+        sa.Column("metadata", sa.Text(), nullable=False),
+        sa.Column("scheduled_at", sa.BigInteger(), nullable=True),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.Column("options", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_message"),
+        sqlite_with_rowid=False,
+        postgresql_partition_by="RANGE (id)",
+    )
+    op.create_index("ix_message_tenant_id_id", "message", ["tenant_id", "id"], unique=False)
+    op.create_index("ix_message_tenant_id_stream_id", "message", ["tenant_id", "stream", "id"], unique=False)
+    op.create_table(
+        "message_tag",
+        sa.Column("tenant_id", KEY, nullable=False),
+        sa.Column("tag", KEY, nullable=False),
+        sa.Column("message_id", KEY, nullable=False),
+        sa.PrimaryKeyConstraint("tenant_id", "tag", "message_id", name="pk_message_tag"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "node",
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("host", sa.Text(), nullable=False),
+        sa.Column("pid", sa.Integer(), nullable=False),
+        sa.Column("roles", sa.Text(), nullable=False),
+        sa.Column("started_at", sa.BigInteger(), nullable=False),
+        sa.Column("heartbeat_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_node"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "queue",
+        sa.Column("shard", sa.SmallInteger(), nullable=False, autoincrement=False),
+        sa.Column("lane", sa.SmallInteger(), nullable=False, autoincrement=False),
+        sa.Column("due_at", sa.BigInteger(), nullable=False, autoincrement=False),
+        sa.Column("message_id", KEY, nullable=False),
+        sa.Column("n", sa.Integer(), nullable=False, autoincrement=False),
+        sa.Column("tenant_id", KEY, nullable=False),
+        sa.Column("pool", sa.Text(), nullable=False),
+        sa.Column("site", sa.Text(), nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("retries", sa.Integer(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("shard", "lane", "due_at", "message_id", "n", name="pk_queue"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_queue_message_id_n", "queue", ["message_id", "n"], unique=True)
+    op.create_table(
+        "recipient",
+        sa.Column("message_id", KEY, nullable=False),
+        sa.Column("n", sa.Integer(), nullable=False),
+        sa.Column("tenant_id", KEY, nullable=False),
+        sa.Column("address", sa.Text(), nullable=False),
+        sa.Column("address_key", KEY, nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("site", sa.Text(), nullable=False),
+        sa.Column("status", KEY, nullable=False),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("last_reply", sa.Text(), nullable=True),
+        sa.Column("last_host", sa.Text(), nullable=True),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("final_at", sa.BigInteger(), nullable=True),
+        sa.Column("notify", sa.Text(), nullable=True),
+        sa.Column("orcpt", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("message_id", "n", name="pk_recipient"),
+        sa.CheckConstraint("status IN ('scheduled', 'queued', 'deferred', 'sent', 'delivered', 'bounced', 'suppressed', 'expired', 'cancelled')", name="ck_recipient_status"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_recipient_tenant_id_address_key_message_id", "recipient", ["tenant_id", "address_key", "message_id"], unique=False)
+    op.create_index("ix_recipient_tenant_id_status_message_id", "recipient", ["tenant_id", "status", "message_id"], unique=False)
+    op.create_table(
+        "shard_lease",
+        sa.Column("shard", sa.SmallInteger(), nullable=False, autoincrement=False),
+        sa.Column("owner", sa.Text(), nullable=True),
+        sa.Column("epoch", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("shard", name="pk_shard_lease"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "site_state",
+        sa.Column("site", KEY, nullable=False),
+        sa.Column("paused_at", sa.BigInteger(), nullable=True),
+        sa.Column("note", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("site", name="pk_site_state"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "suppression",
+        sa.Column("tenant_id", KEY, nullable=False),
+        sa.Column("address", KEY, nullable=False),
+        sa.Column("stream", KEY, nullable=False),
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("note", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("tenant_id", "address", "stream", name="pk_suppression"),
+        sa.UniqueConstraint("id", name="uq_suppression_id"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "tenant",
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_tenant"),
+        sa.UniqueConstraint("name", name="uq_tenant_name"),
+        sqlite_with_rowid=False,
+    )

@@ -1,0 +1,1 @@
+"""WHO: API keys, domains and their DKIM keys, suppressions."""

@@ -1,0 +1,24 @@
+"""Signing keys at hand: a domain's DKIM keys, loaded once each, because reading a PEM costs as much as a hundred signatures."""
+
+from collections.abc import Sequence
+
+from gatepost.tenants.directory import Directory
+from gatepost.wire.dkim import Signer
+
+
+class Signing:
+    """The signers of every domain that this process has sent for."""
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+        self._signers: dict[str, Signer] = {}
+
+    def signers(self, tenant_id: str, domain: str) -> Sequence[Signer]:
+        """Return the signers of a tenant's domain; empty when it has no key."""
+        found = []
+        for key in self._directory.signing_keys(tenant_id, domain):
+            signer = self._signers.get(key.id)
+            if signer is None:
+                signer = self._signers[key.id] = Signer.from_pem(domain, key.selector, key.algorithm, key.private_pem)
+            found.append(signer)
+        return found

