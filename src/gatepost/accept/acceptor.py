@@ -1,0 +1,294 @@
+"""
+The one door behind all doors: a submission becomes a stored message, or is refused.
+
+Arrives: who asks (`Caller`) and what they want sent (`Submission`, `RawSubmission`).
+Leaves: `Accepted`, after one fsync'd transaction that holds messages, recipients, queue rows, events and the
+idempotency key; or `Refused`, and nothing took effect.
+Not here: parsing JSON or SMTP (the doors), what a valid message looks like (mime), the transaction (committing).
+Bugs: none known.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import sqlalchemy as sa
+
+from gatepost import ids
+from gatepost.accept.answers import Accepted, AcceptedMessage, Idempotency, RefusedMessage
+from gatepost.accept.committing import Item, Unit, commit
+from gatepost.clock import Clock, Instant
+from gatepost.domain import route as routes
+from gatepost.domain.address import Address
+from gatepost.domain.errors import Fault, Refused, invalid
+from gatepost.domain.message import Draft, RawSubmission, Source, Submission
+from gatepost.domain.tenant import Caller, DomainStatus
+from gatepost.mime.adopt import adopt
+from gatepost.mime.checks import check_submission
+from gatepost.mime.compose import compose
+from gatepost.observe import maillog, metrics
+from gatepost.settings import Settings
+from gatepost.store.blobs import Blobs
+from gatepost.store.engine import Engine, GroupCommit
+from gatepost.store.errors import StorageUnavailable
+from gatepost.tenants.directory import Directory
+
+_RETRY_AFTER_S = 5
+_TOO_MUCH_WAITING = 20_000
+"""Messages that wait for their commit before a door says it is overloaded."""
+
+BatchMode = Literal["strict", "permissive"]
+
+
+class Acceptor:
+    """Accepts messages for all doors of a process."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        blobs: Blobs,
+        directory: Directory,
+        settings: Settings,
+        clock: Clock,
+        hostname: str,
+        on_committed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """
+        Args:
+            hostname: Right side of Message-IDs that we make.
+            on_committed: Called after each commit, to wake the dispatch loop.
+        """
+        self._blobs = blobs
+        self._directory = directory
+        self._settings = settings
+        self._clock = clock
+        self._hostname = hostname
+        self._on_committed = on_committed
+        self._commits: GroupCommit[Unit, Accepted] = GroupCommit(engine, commit, weight=lambda unit: len(unit.items), max_weight=250, linger_s=0.0005)
+        self._in_progress: set[tuple[str, str]] = set()
+
+    async def submit(self, caller: Caller, submission: Submission, answered_as: Idempotency | None = None) -> Accepted:
+        """
+        Accept one message given as fields.
+
+        Raises:
+            Refused: With the code, the places and what to do.
+        """
+        item = await self._prepare(caller, submission)
+        return await self._accept(caller, [item], answered_as, is_permissive=False)
+
+    async def submit_batch(
+        self, caller: Caller, submissions: Sequence[Submission | Refused], mode: BatchMode, answered_as: Idempotency | None = None
+    ) -> Accepted:
+        """
+        Accept several messages in one transaction.
+
+        Args:
+            submissions: In order; a `Refused` stands for one that the door could not read.
+            mode: `strict` accepts all or none; `permissive` accepts what is good.
+
+        Raises:
+            Refused: In strict mode the faults of all messages, with `/messages/N` before their pointers.
+        """
+        items: list[Item | RefusedMessage] = []
+        for submission in submissions:
+            try:
+                if isinstance(submission, Refused):
+                    raise submission
+                items.append(await self._prepare(caller, submission))
+            except Refused as refusal:
+                if refusal.code in {"storage_unavailable", "overloaded"}:
+                    raise
+                items.append(RefusedMessage(code=refusal.code, detail=refusal.detail, faults=list(refusal.faults)))
+        if mode == "strict":
+            _refuse_all_for_one(items)
+        return await self._accept(caller, items, answered_as, is_permissive=mode == "permissive")
+
+    async def submit_raw(self, caller: Caller, submission: RawSubmission, source: Source = Source.SMTP, answered_as: Idempotency | None = None) -> AcceptedMessage:
+        """
+        Accept one finished MIME message.
+
+        The idempotency key may stand in the content (`X-Gatepost-Idempotency-Key`); content and envelope are then the
+        request that it stands for.
+
+        Raises:
+            Refused: With the code, the places and what to do.
+        """
+        accepted = await self.submit_finished(caller, submission, source, answered_as)
+        result = accepted.results[0]
+        assert isinstance(result, AcceptedMessage)
+        return result
+
+    async def submit_finished(
+        self, caller: Caller, submission: RawSubmission, source: Source = Source.SMTP, answered_as: Idempotency | None = None
+    ) -> Accepted:
+        """
+        Accept one finished MIME message as `submit_raw` does; the answer also tells whether it is a replay.
+
+        Raises:
+            Refused: With the code, the places and what to do.
+        """
+        item = await self._prepare_raw(caller, submission, source)
+        key = item.draft.steering.idempotency_key
+        if answered_as is None and key is not None:
+            answered_as = Idempotency(key=key, request_hash=_hash_of_raw(submission))
+        return await self._accept(caller, [item], answered_as, is_permissive=False)
+
+    async def validate(self, caller: Caller, submission: Submission) -> None:
+        """
+        Check a message as `submit` would, suppressions apart, and accept nothing.
+
+        Raises:
+            Refused: As `submit` would.
+        """
+        await self._draft(caller, submission)
+
+    async def drain(self) -> None:
+        """Wait until everything handed over is committed."""
+        await self._commits.drain()
+
+    async def _prepare(self, caller: Caller, submission: Submission) -> Item:
+        return self._item(caller, await self._draft(caller, submission), Source.HTTP)
+
+    async def _draft(self, caller: Caller, submission: Submission) -> Draft:
+        now = self._clock.now()
+        faults = check_submission(submission, self._settings.limits)
+        faults += self._check_times(submission.steering.scheduled_at, submission.steering.expires_at, now)
+        count = len(submission.to) + len(submission.cc) + len(submission.bcc)
+        if faults:
+            raise invalid(*faults)
+        self._check_count(count)
+        await self._check_sender(caller, submission.sender.address, "/from")
+        draft = compose(submission, message_id=ids.new_message_id(), hostname=self._hostname, now=now)
+        self._check_size(draft)
+        return draft
+
+    async def _prepare_raw(self, caller: Caller, submission: RawSubmission, source: Source) -> Item:
+        limits = self._settings.limits
+        if len(submission.content) > limits.message_bytes:
+            raise Refused("payload_too_large", f"the message has {len(submission.content)} bytes; at most {limits.message_bytes} are taken")
+        now = self._clock.now()
+        self._check_count(len(submission.recipients))
+        draft = adopt(submission, message_id=ids.new_message_id(), hostname=self._hostname, now=now, limits=limits)
+        faults = self._check_times(draft.steering.scheduled_at, draft.steering.expires_at, now)
+        if faults:
+            raise invalid(*faults)
+        await self._check_sender(caller, draft.header_from.address, "From")
+        if draft.envelope_from is not None and draft.envelope_from.domain != draft.header_from.address.domain:
+            await self._check_sender(caller, draft.envelope_from, "MAIL FROM")
+        return self._item(caller, draft, source)
+
+    def _item(self, caller: Caller, draft: Draft, source: Source) -> Item:
+        try:
+            stored = self._blobs.put(draft.content)
+        except StorageUnavailable as error:
+            raise _unavailable() from error
+        start = draft.steering.scheduled_at or self._clock.now()
+        return Item(
+            draft=draft,
+            caller=caller,
+            source=source,
+            route=routes.SANDBOX if caller.is_test else self._settings.egress.default_route,
+            stored=stored,
+            expires_at=draft.steering.expires_at or start + self._settings.retry.max_age_s * 1000,
+        )
+
+    def _check_times(self, scheduled_at: Instant | None, expires_at: Instant | None, now: Instant) -> list[Fault]:
+        faults = []
+        ahead_s = self._settings.limits.schedule_ahead_s
+        if scheduled_at is not None and scheduled_at > now + ahead_s * 1000:
+            faults.append(Fault("/scheduled_at", "too_far_ahead", f"a message may be scheduled at most {ahead_s // 86400} days ahead"))
+        if expires_at is not None and expires_at <= max(now, scheduled_at or now):
+            faults.append(Fault("/expires_at", "in_the_past", "the message would expire before it is sent"))
+        return faults
+
+    def _check_count(self, count: int) -> None:
+        limit = self._settings.limits.recipients
+        if count == 0:
+            raise invalid(Fault("/to", "required", "a message needs at least one recipient"))
+        if count > limit:
+            raise Refused("too_many_recipients", f"the message has {count} recipients; at most {limit} are taken")
+
+    def _check_size(self, draft: Draft) -> None:
+        limit = self._settings.limits.message_bytes
+        if len(draft.content) > limit:
+            raise Refused("payload_too_large", f"the composed message has {len(draft.content)} bytes; at most {limit} are taken")
+
+    async def _check_sender(self, caller: Caller, sender: Address, pointer: str) -> None:
+        domain = await self._directory.domain(caller.tenant_id, sender.domain)
+        if domain is None or domain.status is not DomainStatus.VERIFIED:
+            state = "is not verified yet" if domain else "is not one of this tenant's domains"
+            raise Refused("domain_not_verified", f"{sender.domain} {state}", (Fault(pointer, "domain_not_verified", f"{sender.domain} {state}"),))
+
+    async def _accept(self, caller: Caller, items: Sequence[Item | RefusedMessage], answered_as: Idempotency | None, *, is_permissive: bool) -> Accepted:
+        if len(self._commits) > _TOO_MUCH_WAITING:
+            raise Refused("overloaded", "too many messages wait to be stored", retry_after_s=1)
+        unit = Unit(tenant_id=caller.tenant_id, items=items, is_permissive=is_permissive, idempotency=answered_as, now=self._clock.now())
+        running = None if answered_as is None else (caller.tenant_id, answered_as.key)
+        if running is not None:
+            if running in self._in_progress:
+                raise Refused("idempotency_in_progress", "the first request with this key has not been answered yet", retry_after_s=1)
+            self._in_progress.add(running)
+        started = self._clock.monotonic()
+        try:
+            accepted = await self._commit(unit)
+        finally:
+            if running is not None:
+                self._in_progress.discard(running)
+        self._tell(caller, items, accepted, started)
+        return accepted
+
+    async def _commit(self, unit: Unit) -> Accepted:
+        try:
+            # shielded: a client that goes away must not leave its idempotency key marked as free while the commit runs
+            return await asyncio.shield(self._commits.submit(unit))
+        except StorageUnavailable as error:
+            raise _unavailable() from error
+        except sa.exc.IntegrityError as error:
+            if unit.idempotency is None:
+                raise
+            # another process committed the same key in the same moment: its answer is there now
+            raise Refused("idempotency_in_progress", "another request with this key was just answered", retry_after_s=1) from error
+
+    def _tell(self, caller: Caller, items: Sequence[Item | RefusedMessage], accepted: Accepted, started: float) -> None:
+        if accepted.is_replay:
+            maillog.replayed(request_id=caller.request_id, key_id=caller.key.id)
+            return
+        self._on_committed()
+        for item, result in zip(items, accepted.results, strict=True):
+            if isinstance(item, Item) and isinstance(result, AcceptedMessage):
+                count = len(result.recipients)
+                metrics.accepted(item.source.value, item.draft.steering.stream, count, self._clock.monotonic() - started)
+                maillog.accepted(
+                    message_id=result.id, request_id=caller.request_id, tenant_id=caller.tenant_id, key_id=caller.key.id, source=item.source.value,
+                    stream=item.draft.steering.stream, route=item.route, recipients=count, size_bytes=len(item.draft.content), status=result.status,
+                )  # fmt: skip
+
+
+def _unavailable() -> Refused:
+    return Refused("storage_unavailable", "the database cannot be used now", retry_after_s=_RETRY_AFTER_S)
+
+
+def _hash_of_raw(submission: RawSubmission) -> bytes:
+    digest = hashlib.sha256(submission.content)
+    digest.update(repr((str(submission.envelope_from), [str(one.address) for one in submission.recipients])).encode())
+    return digest.digest()
+
+
+def _refuse_all_for_one(items: Sequence[Item | RefusedMessage]) -> None:
+    """Raise the refusal of a strict batch that holds a faulty message."""
+    faults: list[Fault] = []
+    for n, item in enumerate(items):
+        if isinstance(item, RefusedMessage):
+            faults += _moved(item, n)
+    if faults:
+        raise invalid(*faults)
+
+
+def _moved(refused: RefusedMessage, n: int) -> list[Fault]:
+    place = f"/messages/{n}"
+    if not refused.faults:
+        return [Fault(place, refused.code, refused.detail)]
+    return [Fault(place + fault.pointer, fault.code, fault.detail) for fault in refused.faults]

@@ -1,0 +1,255 @@
+"""
+The one transaction of accept: the requests of many callers, each all or nothing, in multi-row inserts.
+
+Arrives: units, one per request, checked and composed.
+Leaves: rows of messages, bodies, recipients, queue, events and idempotency keys; an answer or a refusal for each unit.
+What can only be known here is decided here: who is suppressed, and which idempotency keys were used before.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection
+
+from gatepost import ids
+from gatepost.accept.answers import Accepted, AcceptedMessage, AcceptedRecipient, Idempotency, Kept, RefusedMessage
+from gatepost.clock import DAY, Instant
+from gatepost.domain import route as routes
+from gatepost.domain.address import Mailbox
+from gatepost.domain.errors import Fault, Refused
+from gatepost.domain.event import Event, EventType
+from gatepost.domain.message import STREAMS, Draft, EnvelopeRecipient, Source
+from gatepost.domain.recipient import Status, message_status
+from gatepost.domain.tenant import Caller
+from gatepost.store import facts, idempotency, messages, queue, suppressions
+from gatepost.store.blobs import Stored
+
+IDEMPOTENCY_LIFETIME = DAY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """A draft with all that committing it needs."""
+
+    draft: Draft
+    caller: Caller
+    source: Source
+    route: str
+    stored: Stored
+    expires_at: Instant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """What one request wants committed, all of it or (permissive) all that is good."""
+
+    tenant_id: str
+    items: Sequence[Item | RefusedMessage]
+    is_permissive: bool = False
+    idempotency: Idempotency | None = None
+    now: Instant = 0
+
+
+@dataclass(slots=True)
+class _Rows:
+    """The rows of one transaction, collected for multi-row inserts."""
+
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    bodies: list[dict[str, Any]] = field(default_factory=list)
+    recipients: list[dict[str, Any]] = field(default_factory=list)
+    queue: list[dict[str, Any]] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    answers: list[dict[str, Any]] = field(default_factory=list)
+
+
+def commit(conn: Connection, units: Sequence[Unit]) -> list[Accepted | Exception]:
+    """Commit the units of many requests; each gets its answer or its refusal."""
+    now = max(unit.now for unit in units)
+    known = idempotency.find(conn, [_key_of(unit) for unit in units if unit.idempotency], now)
+    suppressed = suppressions.matching(conn, _addresses(units), now)
+    rows = _Rows()
+    answers: list[Accepted | Exception] = []
+    seen: set[tuple[str, bytes]] = set()
+    for unit in units:
+        answers.append(_answer(unit, known, seen, suppressed, rows))
+    _insert(conn, rows, now)
+    return answers
+
+
+def _key_of(unit: Unit) -> tuple[str, bytes]:
+    assert unit.idempotency is not None
+    return unit.tenant_id, hashlib.sha256(unit.idempotency.key.encode()).digest()
+
+
+def _addresses(units: Sequence[Unit]) -> list[tuple[str, str]]:
+    wanted = {
+        (unit.tenant_id, recipient.address.key)
+        for unit in units
+        for item in unit.items
+        if isinstance(item, Item)
+        for recipient in item.draft.recipients
+    }
+    return list(wanted)
+
+
+def _answer(
+    unit: Unit,
+    known: Mapping[tuple[str, bytes], idempotency.Answered],
+    seen: set[tuple[str, bytes]],
+    suppressed: Mapping[tuple[str, str], list[tuple[str, str]]],
+    rows: _Rows,
+) -> Accepted | Exception:
+    if unit.idempotency is None:
+        return _store(unit, suppressed, rows)
+    key = _key_of(unit)
+    if (earlier := known.get(key)) is not None:
+        return _replay(unit.idempotency, earlier)
+    if key in seen:
+        return Refused("idempotency_in_progress", "the first request with this key has not been answered yet", retry_after_s=1)
+    seen.add(key)
+    answer = _store(unit, suppressed, rows)
+    if isinstance(answer, Accepted):
+        rows.answers.append(
+            {
+                "tenant_id": unit.tenant_id, "key_hash": key[1], "request_hash": unit.idempotency.request_hash,
+                "response": _keep(answer), "expires_at": unit.now + IDEMPOTENCY_LIFETIME,
+            }
+        )  # fmt: skip
+    return answer
+
+
+def _keep(answer: Accepted) -> str:
+    kept = Kept(
+        messages=[result if isinstance(result, AcceptedMessage) else None for result in answer.results],
+        refusals=[result if isinstance(result, RefusedMessage) else None for result in answer.results],
+    )
+    return msgspec.json.encode(kept).decode()
+
+
+def _replay(asked: Idempotency, earlier: idempotency.Answered) -> Accepted | Exception:
+    if earlier.request_hash != asked.request_hash:
+        return Refused("idempotency_key_reused", "the key was used within the last 24 hours for a request with another content")
+    kept = msgspec.json.decode(earlier.response, type=Kept)
+    results = [message or refusal for message, refusal in zip(kept.messages, kept.refusals, strict=True)]
+    return Accepted(results=[result for result in results if result is not None], is_replay=True)
+
+
+def _store(unit: Unit, suppressed: Mapping[tuple[str, str], list[tuple[str, str]]], rows: _Rows) -> Accepted | Exception:
+    """Collect the rows of a unit; nothing is collected when it is refused."""
+    reasons = [_reasons(item, suppressed) if isinstance(item, Item) else {} for item in unit.items]
+    results: list[AcceptedMessage | RefusedMessage] = []
+    for n, (item, why) in enumerate(zip(unit.items, reasons, strict=True)):
+        if isinstance(item, RefusedMessage):
+            results.append(item)
+        elif len(why) < len(item.draft.recipients):
+            results.append(_accepted(item, why))
+        elif unit.is_permissive:
+            results.append(RefusedMessage(code="all_recipients_suppressed", detail="every recipient is on the suppression list"))
+        else:
+            place = f"message {n}: " if len(unit.items) > 1 else ""
+            return Refused("all_recipients_suppressed", f"{place}every recipient is on the suppression list", _suppression_faults(item, why))
+    for item, result, why in zip(unit.items, results, reasons, strict=True):
+        if isinstance(item, Item) and isinstance(result, AcceptedMessage):
+            _collect(item, result, why, unit.now, rows)
+    return Accepted(results=results)
+
+
+def _reasons(item: Item, suppressed: Mapping[tuple[str, str], list[tuple[str, str]]]) -> dict[int, str]:
+    """Map the numbers of suppressed recipients to the reason."""
+    found = {}
+    for n, recipient in enumerate(item.draft.recipients):
+        for stream, reason in suppressed.get((item.caller.tenant_id, recipient.address.key), ()):
+            if stream in {suppressions.EVERY_STREAM, item.draft.steering.stream}:
+                found[n] = reason
+    return found
+
+
+def _suppression_faults(item: Item, why: Mapping[int, str]) -> tuple[Fault, ...]:
+    kinds: dict[str, int] = {}
+    faults = []
+    for n, recipient in enumerate(item.draft.recipients):
+        place = kinds.get(recipient.kind.value, 0)
+        kinds[recipient.kind.value] = place + 1
+        faults.append(Fault(f"/{recipient.kind.value}/{place}", "suppressed", f"{recipient.address} is suppressed: {why[n]}"))
+    return tuple(faults)
+
+
+def _accepted(item: Item, why: Mapping[int, str]) -> AcceptedMessage:
+    waiting = Status.SCHEDULED if item.draft.steering.scheduled_at is not None else Status.QUEUED
+    recipients = [
+        AcceptedRecipient(
+            id=ids.recipient_id(item.draft.id, n),
+            address=str(recipient.address),
+            kind=recipient.kind.value,
+            status=(Status.SUPPRESSED if n in why else waiting).value,
+            reason=why.get(n),
+        )
+        for n, recipient in enumerate(item.draft.recipients)
+    ]
+    return AcceptedMessage(
+        id=item.draft.id,
+        status=message_status([Status(recipient.status) for recipient in recipients]).value,
+        is_sandbox=item.route == routes.SANDBOX,
+        recipients=recipients,
+    )
+
+
+def _collect(item: Item, result: AcceptedMessage, why: Mapping[int, str], now: Instant, rows: _Rows) -> None:
+    draft, steering, tenant_id = item.draft, item.draft.steering, item.caller.tenant_id
+    lane = int(STREAMS[steering.stream])
+    rows.messages.append(_message_row(item, lane, now))
+    rows.bodies.append({"message_id": draft.id, "encoding": item.stored[0], "data": item.stored[1]})
+    kind = EventType.SCHEDULED if steering.scheduled_at is not None else EventType.ACCEPTED
+    rows.events.append(
+        Event(id=ids.new("evt"), type=kind, tenant_id=tenant_id, at=now, message_id=draft.id, data={"source": item.source.value, "recipients": len(draft.recipients)})
+    )
+    for n, (recipient, told) in enumerate(zip(draft.recipients, result.recipients, strict=True)):
+        site = routes.site_of(item.route, recipient.address.domain)
+        rows.recipients.append(_recipient_row(item, n, recipient, told, site, now))
+        if n in why:
+            data = {"reason": why[n]}
+            rows.events.append(Event(id=ids.new("evt"), type=EventType.SUPPRESSED, tenant_id=tenant_id, at=now, message_id=draft.id, n=n, data=data))
+        else:
+            rows.queue.append(
+                {
+                    "shard": routes.shard_of(routes.DEFAULT_POOL, site), "lane": lane, "due_at": steering.scheduled_at or now, "message_id": draft.id,
+                    "n": n, "tenant_id": tenant_id, "pool": routes.DEFAULT_POOL, "site": site, "attempt": 1, "retries": 0, "expires_at": item.expires_at,
+                }
+            )  # fmt: skip
+
+
+def _message_row(item: Item, lane: int, now: Instant) -> dict[str, Any]:
+    draft, steering = item.draft, item.draft.steering
+    options = {name: value for name, value in (("ret", draft.ret), ("envid", draft.envid)) if value}
+    return {
+        "id": draft.id, "tenant_id": item.caller.tenant_id, "created_at": now, "stream": steering.stream, "lane": lane, "source": item.source.value,
+        "key_id": item.caller.key.id, "envelope_from": str(draft.envelope_from or ""), "from_": _shown(draft.header_from),
+        "from_domain": draft.header_from.address.domain, "subject": draft.subject, "message_id_header": draft.message_id_header,
+        "size_bytes": len(draft.content), "is_8bit": draft.is_8bit, "is_smtputf8": draft.is_smtputf8, "is_sandbox": item.route == routes.SANDBOX,
+        "route": item.route, "tags": list(steering.tags), "metadata": steering.metadata, "scheduled_at": steering.scheduled_at,
+        "expires_at": item.expires_at, "options": options,
+    }  # fmt: skip
+
+
+def _recipient_row(item: Item, n: int, recipient: EnvelopeRecipient, told: AcceptedRecipient, site: str, now: Instant) -> dict[str, Any]:
+    is_suppressed = told.status == Status.SUPPRESSED.value
+    return {
+        "message_id": item.draft.id, "n": n, "tenant_id": item.caller.tenant_id, "address": told.address, "address_key": recipient.address.key,
+        "kind": told.kind, "site": site, "status": told.status, "reason": told.reason, "attempts": 0, "last_reply": None, "last_host": None,
+        "updated_at": now, "final_at": now if is_suppressed else None, "notify": recipient.notify, "orcpt": recipient.orcpt,
+    }  # fmt: skip
+
+
+def _shown(mailbox: Mailbox) -> str:
+    return f"{mailbox.name} <{mailbox.address}>" if mailbox.name else str(mailbox.address)
+
+
+def _insert(conn: Connection, rows: _Rows, now: Instant) -> None:
+    if rows.messages:
+        messages.insert(conn, rows.messages, rows.bodies, rows.recipients)
+        queue.insert(conn, rows.queue)
+        facts.insert_events(conn, rows.events)
+    idempotency.insert(conn, rows.answers, now)
