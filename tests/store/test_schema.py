@@ -7,12 +7,13 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from gatepost.clock import DAY, SystemClock
-from gatepost.store import partitions
+from gatepost.store import opening, partitions
 from gatepost.store.errors import SchemaOutdated
-from gatepost.store.opening import create_engine, head_revision, migrate, open_store
-from gatepost.store.schema import PARTITIONED, metadata
+from gatepost.store.opening import create_engine, migrate, open_store
+from gatepost.store.schema import PARTITIONED, REVISION, metadata
 from tests.store.rows import NOW, put_message
 
 
@@ -33,9 +34,10 @@ def test_migrations_make_exactly_the_schema_of_the_code(kind, tmp_path: Path, re
 
     async def main():
         engine = create_engine(url, tmp_path)
-        assert await engine.write(migrate) == (None, head_revision())
-        assert await engine.write(migrate) == (head_revision(), head_revision())
+        assert await engine.write(migrate) == (None, REVISION)
+        assert await engine.write(migrate) == (REVISION, REVISION)
         assert await engine.read(differences) == []
+        assert ScriptDirectory(str(Path(opening.__file__).parent / "migrations")).get_current_head() == REVISION
         await engine.close()
 
     asyncio.run(main())

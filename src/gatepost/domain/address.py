@@ -112,7 +112,7 @@ def parse_mailbox(text: str) -> Mailbox:
 @lru_cache(maxsize=4096)
 def domain_is_mixed_script(domain: str) -> bool:
     """
-    Tell whether a label mixes scripts that no language mixes, as look-alikes do (`xn--pypal-4ve`, Cyrillic а in paypal).
+    Tell whether a label mixes scripts that no language mixes, as look-alikes do (`xn--pypal-4ve`: paypal with a Cyrillic letter).
 
     Follows the "highly restrictive" level of UTS 39 §5.2, with scripts taken from the characters' Unicode names.
     """
@@ -154,11 +154,11 @@ def _refuse_traps(text: str) -> None:
         raise InvalidAddress("an e-mail address is missing: the text is empty")
     if '"' in text or "\\" in text:
         raise _invalid(text, "quoted local parts are not supported")
-    if any(c.isspace() for c in text):
-        raise _invalid(text, "it has spaces")
     for mark, what in _MARKUP.items():
         if mark in text:
             raise _invalid(text, f"{what} are not supported")
+    if any(c.isspace() for c in text):
+        raise _invalid(text, "it has spaces")
     if text.count("@") != 1:
         raise _invalid(text, "it has more than one @" if "@" in text else "it has no @")
     if "=?" in text:

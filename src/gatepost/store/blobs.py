@@ -8,6 +8,7 @@ import hashlib
 import os
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from typing import Protocol
 
@@ -20,7 +21,6 @@ from gatepost.store.errors import StorageUnavailable
 
 INLINE_BYTES = 256 * 1024
 _LEVEL = 1  # bodies are small and many: level 1 costs a third of level 3 and saves nearly as much
-_LARGEST = 1 << 30
 
 Stored = tuple[str, bytes]
 """Encoding and data as they stand in a row: `("zstd", compressed)` or `("blob", name)`."""
@@ -53,10 +53,11 @@ class LocalBlobs:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._local = threading.local()
 
     def put(self, content: bytes) -> Stored:
         """Compress a content; write it to a file when it is large."""
-        packed = zstd.compress(content, level=_LEVEL)
+        packed = self._compress(content)
         if len(packed) <= INLINE_BYTES:
             return "zstd", packed
         name = hashlib.sha256(content).hexdigest()
@@ -74,6 +75,13 @@ class LocalBlobs:
             return zstd.decompress(self._path(data.decode()).read_bytes())
         except OSError as error:
             raise StorageUnavailable(f"blob store: {error.strerror}") from error
+
+    def _compress(self, content: bytes) -> bytes:
+        # a compressor costs as much to make as a small body to compress: one for each thread
+        compressor: zstd.ZstdCompressor | None = getattr(self._local, "compressor", None)
+        if compressor is None:
+            compressor = self._local.compressor = zstd.ZstdCompressor(level=_LEVEL)
+        return compressor.compress(content, zstd.ZstdCompressor.FLUSH_FRAME)
 
     def _path(self, name: str) -> Path:
         return self._directory / name[:2] / name[2:]

@@ -36,6 +36,8 @@ class Material(NamedTuple):
 
     id: str
     tenant_id: str
+    created_at: Instant
+    source: str
     envelope_from: str
     from_domain: str
     is_8bit: bool
@@ -48,7 +50,7 @@ class Material(NamedTuple):
 
 _MATERIAL = (
     sa.select(
-        message.c.id, message.c.tenant_id, message.c.envelope_from, message.c.from_domain, message.c.is_8bit, message.c.is_smtputf8,
+        message.c.id, message.c.tenant_id, message.c.created_at, message.c.source, message.c.envelope_from, message.c.from_domain, message.c.is_8bit, message.c.is_smtputf8,
         message.c.route, message.c.options, body.c.encoding, body.c.data,
     )
     .join(body, body.c.message_id == message.c.id)

@@ -7,10 +7,7 @@ starting at once.
 
 from pathlib import Path
 
-from alembic.migration import MigrationContext
-from alembic.runtime.environment import EnvironmentContext
-from alembic.config import Config
-from alembic.script import ScriptDirectory
+import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from gatepost.clock import Clock
@@ -18,7 +15,7 @@ from gatepost.store import partitions, tenants
 from gatepost.store.engine import Engine
 from gatepost.store.errors import SchemaOutdated
 from gatepost.store.postgres import PostgresEngine
-from gatepost.store.schema import metadata
+from gatepost.store.schema import REVISION, metadata
 from gatepost.store.sqlite import SqliteEngine
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
@@ -49,12 +46,13 @@ async def open_store(engine: Engine, clock: Clock) -> str:
         SchemaOutdated: PostgreSQL's schema is another release's: run `gatepost migrate`.
         StorageUnavailable: The database cannot be used now.
     """
-    if engine.dialect == "sqlite" and await engine.write(current_revision) != head_revision():
+    revision = await engine.write(current_revision)
+    if revision != REVISION and engine.dialect == "sqlite":
         await engine.write(migrate)
-    revision = await engine.read(current_revision)
-    if revision != head_revision():
+        revision = await engine.read(current_revision)
+    if revision != REVISION:
         found = "empty" if revision is None else f"at revision {revision}"
-        raise SchemaOutdated(f"the database is {found}, this release needs {head_revision()}: run gatepost migrate")
+        raise SchemaOutdated(f"the database is {found}, this release needs {REVISION}: run gatepost migrate")
     return await engine.write(lambda conn: _prepare(conn, clock.now()))
 
 
@@ -63,16 +61,11 @@ def _prepare(conn: Connection, now: int) -> str:
     return tenants.ensure_default(conn, now)
 
 
-def head_revision() -> str:
-    """Return the revision of this release's schema."""
-    head = _scripts().get_current_head()
-    assert head is not None
-    return head
-
-
 def current_revision(conn: Connection) -> str | None:
     """Return the revision of the database's schema; None when it is empty."""
-    return MigrationContext.configure(conn).get_current_revision()
+    if not sa.inspect(conn).has_table("alembic_version"):
+        return None
+    return conn.execute(sa.text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
 
 
 def migrate(conn: Connection) -> tuple[str | None, str]:
@@ -81,14 +74,15 @@ def migrate(conn: Connection) -> tuple[str | None, str]:
 
     Running it on an up-to-date database changes nothing.
     """
-    scripts = _scripts()
+    # imported here: a gateway that starts on an up-to-date database needs none of it
+    from alembic.config import Config  # noqa: PLC0415
+    from alembic.runtime.environment import EnvironmentContext  # noqa: PLC0415
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+
+    scripts = ScriptDirectory(str(_MIGRATIONS))
     before = current_revision(conn)
-    environment = EnvironmentContext(Config(), scripts, fn=lambda revision, _context: scripts._upgrade_revs("head", revision))
+    environment = EnvironmentContext(Config(), scripts, fn=lambda revision, _context: scripts._upgrade_revs("head", revision))  # noqa: SLF001
     environment.configure(connection=conn, target_metadata=metadata, transactional_ddl=True, render_as_batch=conn.dialect.name == "sqlite")
     with environment:
         environment.run_migrations()
-    return before, head_revision()
-
-
-def _scripts() -> ScriptDirectory:
-    return ScriptDirectory(str(_MIGRATIONS))
+    return before, REVISION

@@ -40,6 +40,9 @@ metadata = MetaData(
     }
 )
 
+REVISION = "0001"
+"""The newest migration: what the tables below are."""
+
 Key = Text().with_variant(Text(collation="C"), "postgresql")
 """Identifiers and other texts whose order matters: byte order on both engines."""
 

@@ -1,0 +1,1 @@
+"""BYTES: compose (what is stored), render (what is signed and sent), parse."""
