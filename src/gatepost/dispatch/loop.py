@@ -22,9 +22,10 @@ from gatepost.clock import Clock, Instant
 from gatepost.dispatch.ownership import Ownership
 from gatepost.dispatch.settling import Settling
 from gatepost.domain import route as routes
-from gatepost.domain.message import Lane
+from gatepost.domain.message import Lane, Source
 from gatepost.domain.outcome import Category, Deferred, Delivered, Exchange, Outcome, Unknown
 from gatepost.egress.courier import Batch, BatchRecipient, Courier
+from gatepost.mime.compose import date_text
 from gatepost.mime.render import render
 from gatepost.observe import maillog, metrics
 from gatepost.policy.retry import RetrySchedule
@@ -137,11 +138,13 @@ class Dispatcher:
         settings: Settings,
         clock: Clock,
         ownership: Ownership,
+        hostname: str = "localhost",
         chance: random.Random | None = None,
     ) -> None:
         """
         Args:
             couriers: By route: `sandbox`, `mx`, and every relay's name.
+            hostname: This gateway, as it calls itself in Received fields.
         """
         self._engine = engine
         self._blobs = blobs
@@ -150,6 +153,7 @@ class Dispatcher:
         self._settings = settings
         self._clock = clock
         self._ownership = ownership
+        self._hostname = hostname
         self._chance = chance or random.Random()  # noqa: S311 - jitter, no secret
         self._schedule = RetrySchedule(waits_s=settings.retry.schedule, jitter=settings.retry.jitter)
         self._settling = Settling(engine, clock, ownership.node_id, self._on_settled)
@@ -353,7 +357,7 @@ class Dispatcher:
         except StorageUnavailable as error:
             return self._refuse_all(group, self._clock.now(), str(error), counts=False)
         signers = self._signing.signers(material.tenant_id, material.from_domain)
-        content = render(stored, signers, now=self._clock.now())
+        content = render(stored, signers, now=self._clock.now(), received=_received(material, self._hostname))
         return await courier.deliver(_batch(group, content))
 
     def _refuse_all(self, group: _Group, started: Instant, detail: str, *, counts: bool) -> Mapping[int, Outcome]:
@@ -400,6 +404,12 @@ def _due(conn: Connection, look: _Look, shards: Sequence[int], lanes: Sequence[L
 def _address(addresses: Mapping[Key, RecipientFacts], row: Due) -> str:
     fact = addresses.get((row.message_id, row.n))
     return fact.address if fact else ""
+
+
+def _received(material: Material, hostname: str) -> str:
+    """Write the trace field (RFC 5321 §4.4), without the client's address: that is nobody's business further on."""
+    protocol = {Source.SMTP.value: "ESMTPA"}.get(material.source, "HTTP")
+    return f"Received: by {hostname} (Gatepost) with {protocol} id {material.id};\r\n\t{date_text(material.created_at // 1000)}"
 
 
 def _batch(group: _Group, content: bytes) -> Batch:
