@@ -25,6 +25,7 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
 _VALUE = {c: i for i, c in enumerate(_ALPHABET)}
 _MAX_RECIPIENTS = 0xFFFF
+_RANDOM_BLOCK = 4096
 
 
 class _Uuid7Source:
@@ -34,9 +35,20 @@ class _Uuid7Source:
         self._lock = threading.Lock()
         self._last_ms = 0
         self._count = 0
+        self.forget_random()
+
+    def forget_random(self) -> None:
+        """Draw new randomness next time: a forked child must not make its parent's identifiers."""
+        self._random = b""
+        self._used = 0
 
     def next(self) -> int:
         with self._lock:
+            if self._used >= len(self._random):
+                # in blocks: a system call for each identifier would hand the interpreter to another thread each time
+                self._random, self._used = os.urandom(_RANDOM_BLOCK), 0
+            tail = int.from_bytes(self._random[self._used : self._used + 8], "big") >> 2
+            self._used += 8
             now_ms = time.time_ns() // 1_000_000
             if now_ms > self._last_ms:
                 self._last_ms = now_ms
@@ -47,10 +59,11 @@ class _Uuid7Source:
                     self._last_ms += 1
                     self._count = 0
             head = (self._last_ms << 16) | 0x7000 | self._count
-        return (head << 64) | 0x8000_0000_0000_0000 | (int.from_bytes(os.urandom(8), "big") >> 2)
+        return (head << 64) | 0x8000_0000_0000_0000 | tail
 
 
 _source = _Uuid7Source()
+os.register_at_fork(after_in_child=_source.forget_random)
 
 
 def _encode(value: int) -> str:

@@ -70,7 +70,7 @@ class LocalBlobs:
     def get(self, encoding: str, data: bytes) -> bytes:
         """Read a content back."""
         if encoding == "zstd":
-            return zstd.decompress(data)
+            return zstd.ZstdDecompressor().decompress(data)
         try:
             return zstd.decompress(self._path(data.decode()).read_bytes())
         except OSError as error:

@@ -1,0 +1,61 @@
+# Everything runs in .venv, made from the hash-pinned files in requirements/.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+CORES  := $(shell nproc 2>/dev/null || echo 2)
+
+.DEFAULT_GOAL := help
+
+help:  ## Show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+demo: $(VENV)/.runtime  ## Run the gateway in a throw-away folder and send sample mail through all its doors
+	$(BIN)/gatepost demo $(ARGS)
+
+test: $(VENV)/.dev tools check  ## Check the code and run all tests
+	$(BIN)/python -m pytest -n $(CORES) --dist loadgroup $(ARGS)
+
+check: $(VENV)/.dev  ## Lint, types, layers and the quick tests: run before each commit
+	$(BIN)/ruff check src tests bench
+	$(BIN)/ruff format --check src tests bench
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache > .lint-imports.log || { cat .lint-imports.log; exit 1; }; rm -f .lint-imports.log
+	$(BIN)/python -m pytest -n $(CORES) tests/unit tests/dialogs tests/messages $(ARGS)
+
+test-crash: $(VENV)/.dev tools  ## The long kill loops: no accepted message is ever lost (RUNS=… KILLS=…)
+	$(BIN)/python -m tests.crash $(ARGS)
+
+bench: $(VENV)/.dev  ## Compare with Postfix on this machine (root, and Debian's postfix and opendkim)
+	$(BIN)/python -m bench $(ARGS)
+
+format: $(VENV)/.dev  ## Format the code
+	$(BIN)/ruff check --fix src tests bench
+	$(BIN)/ruff format src tests bench
+
+lock:  ## Renew the lock files (needs uv)
+	uv pip compile -q requirements/build.in --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -o requirements/build.txt
+	uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -o requirements/runtime.txt
+	uv pip compile -q pyproject.toml --group dev -c requirements/runtime.txt --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -o requirements/dev.txt
+
+clean:  ## Remove what was made here
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist bench/results
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed; name one with make PYTHON=…"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: requirements/runtime.txt requirements/build.txt pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/build.txt -r requirements/runtime.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.runtime
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+# The tests talk to real programs. A missing one is a failure, never a skip.
+tools:
+	@for tool in smtp-sink smtp-source swaks chromium; do \
+	  PATH="$$PATH:/usr/sbin:/usr/bin" command -v $$tool >/dev/null || { echo "make test needs $$tool; on Debian: apt-get install postfix swaks chromium"; exit 1; }; done
+
+.PHONY: help demo test check test-crash bench format lock clean tools

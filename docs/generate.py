@@ -1,0 +1,131 @@
+"""
+Writes docs/reference/ from the code, so that no option, error, event or metric is missing there.
+
+`python docs/generate.py` writes the pages; the tests compare them with what it would write.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from prometheus_client.metrics import MetricWrapperBase
+
+from gatepost.domain.errors import CATALOGUE
+from gatepost.domain.event import EventType
+from gatepost.domain.outcome import Category
+from gatepost.domain.recipient import TERMINAL, TRANSITIONS, Status
+from gatepost.egress.sandbox import BEHAVIOURS, Behaviour
+from gatepost.observe import metrics
+from gatepost.settings import Loaded, Relay, Settings, options
+
+HERE = Path(__file__).parent / "reference"
+
+EVENTS = {
+    EventType.ACCEPTED: "A message is stored; its sender has heard 202 or 250.",
+    EventType.SCHEDULED: "A message is stored, or was moved, for a later time.",
+    EventType.CANCELLED: "A recipient was cancelled before its delivery.",
+    EventType.RETRIED: "A person asked for another try.",
+    EventType.DEFERRED: "An attempt failed for now; `next_attempt_at` says when the next one is.",
+    EventType.SENT: "A relay took the message; what became of it there is the relay's to say.",
+    EventType.DELIVERED: "The recipient's own mail server took the message.",
+    EventType.BOUNCED: "The message was refused for good.",
+    EventType.SUPPRESSED: "The address is on the suppression list; nothing was sent.",
+    EventType.EXPIRED: "The message's time was over before it could be delivered.",
+    EventType.DOMAIN_VERIFIED: "A sender's domain has its DKIM record.",
+    EventType.DOMAIN_FAILING: "A sender's domain was checked and has no valid DKIM record.",
+    EventType.SUPPRESSION_ADDED: "An address was put on the suppression list.",
+    EventType.SUPPRESSION_REMOVED: "An address was taken off the suppression list.",
+}
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    lines += ["| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def settings_page() -> str:
+    """Every option."""
+    example = Settings(relays={"NAME": Relay(url="")})
+    rows = [
+        (f"`{option.name}`", "" if option.default in ("", None) else f"`{json.dumps(option.default)}`", option.help)
+        for option in options(Loaded(settings=example, origins={}, data_dir=Path()))
+    ]
+    return (
+        "# Settings\n\nSources, weakest first: the default, `DIR/gatepost.toml`, the environment (`http.listen` is `GATEPOST_HTTP__LISTEN`;"
+        " `GATEPOST_DATABASE__URL_FILE` names a file that holds the value), `--set http.listen=…`. An unknown option is refused.\n"
+        "`gatepost settings` shows each option with its value and where it came from.\n\n" + _table(("option", "default", "meaning"), rows)
+    )
+
+
+def errors_page() -> str:
+    """Every error code."""
+    rows = [(f"`{one.code}`", one.status, f"`{one.smtp}`", one.title, one.advice) for one in CATALOGUE.values()]
+    return (
+        "# Errors\n\nThe same refusal has the same code at every door. Over HTTP it is an RFC 9457 problem (`application/problem+json`) whose `errors` name\n"
+        "each place by a JSON pointer; over SMTP a reply with an enhanced status code (RFC 3463). A code is never changed once released.\n\n"
+        + _table(("code", "HTTP", "SMTP", "meaning", "what to do"), rows)
+    )
+
+
+def events_page() -> str:
+    """Every event, status and category."""
+    events = [(f"`{kind.value}`", EVENTS[kind]) for kind in EventType]
+    statuses = [
+        (f"`{status.value}`", "yes" if status in TERMINAL else "", ", ".join(f"`{one.value}`" for one in Status if one in TRANSITIONS[status])) for status in Status
+    ]
+    categories = [(f"`{category.value}`",) for category in Category]
+    return (
+        "# Events and statuses\n\n" + _table(("event", "meaning"), events) + "\n## Statuses of a recipient\n\nA message's status is that of the recipient who"
+        " most needs attention: `delivered` means every recipient.\n\n" + _table(("status", "final", "may become"), statuses)
+        + "\n## Categories of deferrals and bounces\n\n" + _table(("category",), categories)
+    )  # fmt: skip
+
+
+def metrics_page() -> str:
+    """Every metric."""
+    found = [value for value in vars(metrics).values() if isinstance(value, MetricWrapperBase)]
+    rows = [(f"`{one._name}{'_total' if one._type == 'counter' else ''}`", one._type, ", ".join(one._labelnames), one._documentation) for one in found]
+    rows += [
+        ("`gatepost_queue_depth`", "gauge", "state", "Recipients in the queue, due or waiting for their time"),
+        ("`gatepost_queue_oldest_due_seconds`", "gauge", "", "Age of the oldest due recipient in the queue"),
+    ]
+    return (
+        "# Metrics\n\n`GET /metrics` in Prometheus' text format, from the machine itself or with an API key. All processes' counters are added up.\n\n"
+        + _table(("metric", "type", "labels", "meaning"), rows)
+    )
+
+
+def _behaves(behaviour: Behaviour) -> str:
+    if behaviour.is_broken:
+        what = "the connection breaks after the content was sent: delivered or not, nobody knows"
+    elif behaviour.reply is None:
+        what = "the server never answers"
+    else:
+        kind = {2: "delivered", 4: "deferred", 5: "bounced"}[behaviour.reply.code // 100]
+        what = f"{kind}: {behaviour.reply}"
+    late = f", after {behaviour.delay_s:g} s" if behaviour.delay_s else ""
+    then = f" at the first {'attempt' if behaviour.attempts == 1 else f'{behaviour.attempts} attempts'}, then delivered" if behaviour.attempts else ""
+    return what + late + then
+
+
+def sandbox_page() -> str:
+    """Every magic recipient."""
+    rows = [(f"`{name}@…`", _behaves(behaviour)) for name, behaviour in BEHAVIOURS.items()]
+    return (
+        "# The sandbox\n\nMail that goes to the sandbox is captured and shown in the inbox. The local part of the address, up to a `+`, decides what becomes of it.\n"
+        "Any other address is delivered.\n\n" + _table(("recipient", "behaves like this"), rows)
+    )
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "settings.md": settings_page,
+    "errors.md": errors_page,
+    "events.md": events_page,
+    "metrics.md": metrics_page,
+    "sandbox.md": sandbox_page,
+}
+
+if __name__ == "__main__":
+    for name, page in PAGES.items():
+        (HERE / name).write_text(page(), "utf-8")

@@ -1,0 +1,1 @@
+"""The SMTP submission door: asyncio glue around wire.smtp_server."""
