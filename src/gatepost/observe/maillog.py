@@ -5,6 +5,7 @@ Never here: content, secrets, subjects, whole addresses (masked unless the opera
 cannot break a line, since every value is written as JSON.
 """
 
+import contextlib
 import json
 import logging
 import sys
@@ -14,7 +15,20 @@ from typing import Any
 import structlog
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-_log: Any = structlog.wrap_logger(structlog.PrintLogger(sys.stderr), wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+
+
+class _StandardError:
+    """Writes finished lines; a log that cannot be written must not stop the mail."""
+
+    def msg(self, line: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(line + "\n")
+            sys.stderr.flush()
+
+    debug = info = warning = error = msg
+
+
+_log: Any = structlog.wrap_logger(_StandardError(), wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 _is_masked = True
 _is_info = False
 
@@ -30,7 +44,7 @@ def configure(*, level: str, mask_addresses: bool, process: str) -> None:
     _is_masked = mask_addresses
     _is_info = _LEVELS[level] <= logging.INFO
     _log = structlog.wrap_logger(
-        structlog.PrintLogger(sys.stderr),
+        _StandardError(),
         processors=[_stamp, structlog.processors.add_log_level, structlog.processors.JSONRenderer(serializer=json.dumps, default=str)],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
         cache_logger_on_first_use=True,
