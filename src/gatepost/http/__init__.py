@@ -1,0 +1,1 @@
+"""The HTTP door: JSON in, problems out; it translates and decides nothing."""

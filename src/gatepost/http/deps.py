@@ -1,0 +1,34 @@
+"""What the HTTP door works with; made by `app`, handed to every endpoint."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from gatepost.accept import Acceptor
+from gatepost.clock import Clock
+from gatepost.control import Control
+from gatepost.settings import Settings
+from gatepost.store.blobs import Blobs
+from gatepost.store.engine import Engine
+from gatepost.tenants.directory import Directory
+from gatepost.tenants.domains import Domains
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpDeps:
+    """
+    The house behind the door.
+
+    Attributes:
+        is_ready: Returns what keeps this process from working; an empty list is ready.
+    """
+
+    engine: Engine
+    blobs: Blobs
+    acceptor: Acceptor
+    control: Control
+    directory: Directory
+    domains: Domains
+    settings: Settings
+    clock: Clock
+    default_tenant_id: str
+    is_ready: Callable[[], Awaitable[list[str]]]

@@ -1,0 +1,1 @@
+"""What needs no key: health, metrics for this machine, the API's description."""

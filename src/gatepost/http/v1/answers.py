@@ -1,0 +1,255 @@
+"""What the API answers with, as structs: their names and words are the ones in `/openapi.json`."""
+
+from typing import Any
+
+from msgspec import Struct, field
+
+from gatepost.http.problems import ProblemError
+
+
+class SentRecipient(Struct, kw_only=True, omit_defaults=True, frozen=True):
+    """What became of one recipient at accept."""
+
+    id: str
+    address: str
+    kind: str
+    status: str
+    reason: str | None = None
+
+
+class SentMessage(Struct, kw_only=True, frozen=True, tag_field="object", tag="message"):
+    """A message that is stored."""
+
+    id: str
+    status: str
+    sandbox: bool
+    recipients: list[SentRecipient]
+
+
+class Refusal(Struct, kw_only=True, frozen=True, tag_field="object", tag="refusal"):
+    """A message of a batch that was not stored."""
+
+    code: str
+    detail: str
+    errors: list[ProblemError]
+
+
+class BatchAnswer(Struct, kw_only=True, frozen=True, tag_field="object", tag="batch"):
+    """One result for each message, in order."""
+
+    accepted: int
+    refused: int
+    results: list[SentMessage | Refusal]
+
+
+class Validation(Struct, kw_only=True, frozen=True, tag_field="object", tag="validation"):
+    """The message would be accepted."""
+
+    is_valid: bool = True
+
+
+class RecipientAnswer(Struct, kw_only=True, frozen=True, tag_field="object", tag="recipient"):
+    """Where one recipient stands."""
+
+    id: str
+    address: str
+    kind: str
+    status: str
+    reason: str | None
+    attempts: int
+    last_reply: str | None
+    last_host: str | None
+    updated_at: str
+    final_at: str | None
+
+
+class MessageAnswer(Struct, kw_only=True, frozen=True, tag_field="object", tag="message"):
+    """A message, without its content."""
+
+    id: str
+    status: str
+    sandbox: bool
+    created_at: str
+    sender: str = field(name="from")
+    envelope_from: str
+    subject: str
+    message_id: str
+    stream: str
+    tags: list[str]
+    metadata: dict[str, str]
+    source: str
+    route: str
+    key_id: str
+    size_bytes: int
+    scheduled_at: str | None
+    expires_at: str
+    recipients: list[RecipientAnswer]
+
+
+class EventAnswer(Struct, kw_only=True, frozen=True, tag_field="object", tag="event"):
+    """Something that happened."""
+
+    id: str
+    type: str
+    timestamp: str
+    message_id: str | None
+    recipient_id: str | None
+    data: dict[str, Any]
+
+
+class AttemptAnswer(Struct, kw_only=True, frozen=True, tag_field="object", tag="attempt"):
+    """One delivery attempt with what was said."""
+
+    message_id: str
+    recipient_id: str
+    number: int
+    outcome: str
+    category: str | None
+    detail: str | None
+    smtp_code: int | None
+    enhanced_code: str | None
+    response: str | None
+    route: str
+    host: str | None
+    peer: str | None
+    tls: str | None
+    started_at: str
+    finished_at: str
+    transcript: str
+
+
+class RecipientWhy(Struct, kw_only=True, frozen=True):
+    """Where a recipient is, and why."""
+
+    id: str
+    address: str
+    status: str
+    summary: str
+    next_attempt_at: str | None
+    attempts: int
+    last_reply: str | None
+    last_host: str | None
+    site: str
+    holding: str | None
+
+
+class ExplanationAnswer(Struct, kw_only=True, frozen=True, tag_field="object", tag="explanation"):
+    """Where a message is, and why."""
+
+    message_id: str
+    status: str
+    summary: str
+    recipients: list[RecipientWhy]
+
+
+class Changed(Struct, kw_only=True, frozen=True, tag_field="object", tag="change"):
+    """How many recipients a wish took effect on."""
+
+    id: str
+    recipients: int
+
+
+class RecordAnswer(Struct, kw_only=True, frozen=True):
+    """A DNS record to publish."""
+
+    type: str
+    name: str
+    value: str
+    purpose: str
+    status: str
+
+
+class DomainAnswer(Struct, kw_only=True, frozen=True, tag_field="object", tag="domain"):
+    """A domain to send from."""
+
+    id: str
+    name: str
+    status: str
+    is_trusted: bool
+    created_at: str
+    verified_at: str | None
+    records: list[RecordAnswer]
+
+
+class KeyAnswer(Struct, kw_only=True, frozen=True, tag_field="object", tag="key"):
+    """An API key without its secret; `hint` is its end."""
+
+    id: str
+    name: str
+    mode: str
+    hint: str
+    created_at: str
+    revoked_at: str | None
+
+
+class MadeKeyAnswer(Struct, kw_only=True, frozen=True, tag_field="object", tag="key"):
+    """A new API key; `key` is shown this once."""
+
+    id: str
+    name: str
+    mode: str
+    hint: str
+    created_at: str
+    revoked_at: str | None
+    key: str
+
+
+class SuppressionAnswer(Struct, kw_only=True, frozen=True, tag_field="object", tag="suppression"):
+    """An address that gets no mail."""
+
+    id: str
+    address: str
+    stream: str | None
+    reason: str
+    note: str
+    created_at: str
+    expires_at: str | None
+
+
+class SuppressionsAdded(Struct, kw_only=True, frozen=True, tag_field="object", tag="suppressions"):
+    """How many suppressions are new and how many were there and are renewed."""
+
+    added: int
+    renewed: int
+
+
+class MessagePage(Struct, kw_only=True, frozen=True):
+    """Messages, the newest first."""
+
+    data: list[MessageAnswer]
+    has_more: bool
+
+
+class EventList(Struct, kw_only=True, frozen=True):
+    """All events of a message, the oldest first."""
+
+    data: list[EventAnswer]
+    has_more: bool = False
+
+
+class AttemptList(Struct, kw_only=True, frozen=True):
+    """All attempts of a message, the oldest first."""
+
+    data: list[AttemptAnswer]
+    has_more: bool = False
+
+
+class DomainPage(Struct, kw_only=True, frozen=True):
+    """Domains, the newest first."""
+
+    data: list[DomainAnswer]
+    has_more: bool
+
+
+class KeyPage(Struct, kw_only=True, frozen=True):
+    """Keys, the newest first."""
+
+    data: list[KeyAnswer]
+    has_more: bool
+
+
+class SuppressionPage(Struct, kw_only=True, frozen=True):
+    """Suppressions, the newest first."""
+
+    data: list[SuppressionAnswer]
+    has_more: bool

@@ -1,0 +1,161 @@
+"""What the API takes, as structs: their names, bounds and words are the ones in `/openapi.json`."""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Raw, Struct, field
+
+Strings = dict[str, str]
+
+EMAIL = "`ann@example.net` or `Ann Example <ann@example.net>`"
+
+
+class Body(Struct, forbid_unknown_fields=True, kw_only=True):
+    """A body or a part of one; unknown fields are refused."""
+
+
+class AddressObject(Body):
+    """A mailbox in two parts, which avoids quoting."""
+
+    email: str
+    name: str | None = None
+
+
+Mailbox = str | AddressObject
+Mailboxes = Annotated[list[Mailbox], Meta(description=f"mailboxes, each {EMAIL} or an object", max_length=1000)] | None
+Moment = Annotated[
+    str,
+    Meta(description="date and time with offset, RFC 3339", examples=["2026-11-24T02:00:00Z"], extra_json_schema={"format": "date-time"}),
+]
+
+
+class AttachmentBody(Body):
+    """One file."""
+
+    filename: str
+    content: Annotated[
+        str,
+        Meta(description="the bytes in base64 (RFC 4648 §4), padded, without line breaks", extra_json_schema={"contentEncoding": "base64"}),
+    ]
+    content_type: str = "application/octet-stream"
+    disposition: Literal["attachment", "inline"] = "attachment"
+    content_id: Annotated[str, Meta(description="for images that the HTML shows with cid:")] | None = None
+
+
+class TrackingBody(Body):
+    """Not supported yet: only false is taken."""
+
+    opens: bool = False
+    clicks: bool = False
+
+
+Variables = Annotated[dict[str, Any], Meta(description="values for {{ name }} in subject, text and html", max_length=1000)]
+Metadata = Annotated[Strings, Meta(description="your own names and values, given back with every event", max_length=100)]
+HeaderFields = Annotated[Strings, Meta(description="further header fields", max_length=500)]
+Tags = Annotated[list[str], Meta(description="words to find messages by", max_length=50)]
+
+
+class Personalization(Body):
+    """What differs for one message of several."""
+
+    to: Mailboxes = None
+    cc: Mailboxes = None
+    bcc: Mailboxes = None
+    subject: str | None = None
+    headers: HeaderFields | None = None
+    variables: Variables | None = None
+    metadata: Metadata | None = None
+
+
+class MessageBody(Body):
+    """A message to send."""
+
+    sender: Mailbox = field(name="from")
+    to: Mailboxes = None
+    cc: Mailboxes = None
+    bcc: Mailboxes = None
+    reply_to: Mailboxes = None
+    subject: str | None = None
+    text: str | None = None
+    html: str | None = None
+    template: Annotated[str, Meta(description="not supported yet: only null is taken")] | None = None
+    variables: Variables | None = None
+    attachments: Annotated[list[AttachmentBody], Meta(max_length=1000)] | None = None
+    headers: HeaderFields | None = None
+    tags: Tags | None = None
+    metadata: Metadata | None = None
+    stream: Annotated[str, Meta(description="codes, transactional or bulk", max_length=100)] = "transactional"
+    tracking: TrackingBody | None = None
+    unsubscribe: Annotated[Any, Meta(description="not supported yet: only null is taken")] = None
+    scheduled_at: Moment | None = None
+    ttl_s: Annotated[int, Meta(ge=1, le=365 * 86400, description="seconds after which it is worth nothing any more")] | None = None
+    expires_at: Moment | None = None
+    require_tls: Annotated[bool, Meta(description="not supported yet: only false is taken")] | None = None
+    route: Annotated[str, Meta(description="not supported yet: only null is taken")] | None = None
+
+
+class SendBody(MessageBody):
+    """A message to send, or several that share what is not personalized."""
+
+    personalizations: (
+        Annotated[list[Personalization], Meta(min_length=1, max_length=1000, description="one message each; instead of to, cc and bcc")]
+        | None
+    ) = None
+
+
+Mode = Annotated[
+    Literal["strict", "permissive"], Meta(description="strict takes all messages or none; permissive takes those that are valid")
+]
+
+
+class BatchBody(Body):
+    """Independent messages."""
+
+    messages: Annotated[list[MessageBody], Meta(min_length=1, max_length=500)]
+    mode: Mode = "strict"
+
+
+class RawBatchBody(Body):
+    """A batch whose messages are read one by one, so that each can be refused for itself."""
+
+    messages: list[Raw]
+    mode: Mode = "strict"
+
+
+class RescheduleBody(Body):
+    """A new time for a scheduled message."""
+
+    scheduled_at: Moment
+
+
+class DomainBody(Body):
+    """A domain to send from."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=1000, examples=["acme.example"])]
+
+
+class KeyBody(Body):
+    """A key to make."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=100, description="for people: what uses it")]
+    mode: Annotated[Literal["live", "test"], Meta(description="mail sent with a test key never leaves the sandbox")] = "live"
+
+
+class SuppressionBody(Body):
+    """An address that must get no mail."""
+
+    address: Annotated[str, Meta(min_length=1, max_length=1000)]
+    stream: Annotated[str, Meta(max_length=100, description="only for this stream; null is every stream")] | None = None
+    reason: Annotated[
+        str,
+        Meta(
+            min_length=1, max_length=100, pattern="^[a-z][a-z0-9_]*$", description="a word such as manual, bounce, complaint, unsubscribe"
+        ),
+    ] = "manual"
+    note: Annotated[str, Meta(max_length=1000)] = ""
+    expires_at: Moment | None = None
+
+
+class SuppressionsBody(Body):
+    """Several addresses at once; all of them, or none when one is not valid."""
+
+    suppressions: Annotated[list[SuppressionBody], Meta(min_length=1, max_length=1000)]

@@ -1,0 +1,227 @@
+"""Suppressed addresses: add one or many, list, read, lift. Accept leaves them out of every message."""
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import unquote
+
+from sqlalchemy import Connection, Row
+
+from gatepost import ids
+from gatepost.clock import Instant
+from gatepost.domain.address import Address, InvalidAddress, parse_address
+from gatepost.domain.errors import Fault, Refused, invalid
+from gatepost.domain.event import Event, EventType
+from gatepost.domain.message import STREAMS
+from gatepost.http import decode, paging
+from gatepost.http.exchange import NO_CONTENT, Answer, Endpoint, Parameter, Request, as_json
+from gatepost.http.v1 import answers, writing
+from gatepost.http.v1.bodies import SuppressionBody, SuppressionsBody
+from gatepost.http.v1.submission import moment_of
+from gatepost.mime.checks import text_faults
+from gatepost.observe import maillog
+from gatepost.store import facts, suppressions
+
+_BYTES = 2 * 1024 * 1024
+_PREFIX = b"/v1/suppressions/"
+
+
+async def add(request: Request) -> Answer:
+    """Suppress an address; 201 when it is new, 200 when it was there and is renewed."""
+    body = decode.read_json(await decode.read_body(request, _BYTES), SuppressionBody)
+    faults: list[Fault] = []
+    row = _row(request, body, "", request.deps.clock.now(), faults)
+    if faults:
+        raise invalid(*faults)
+    added, found = await _put(request, [row])
+    return as_json(writing.suppression(found[0]), 201 if added else 200)
+
+
+async def add_many(request: Request) -> Answer:
+    """Suppress several addresses in one transaction."""
+    body = decode.read_json(await decode.read_body(request, _BYTES), SuppressionsBody)
+    now = request.deps.clock.now()
+    faults: list[Fault] = []
+    rows = [_row(request, one, f"/suppressions/{n}", now, faults) for n, one in enumerate(body.suppressions)]
+    if faults:
+        raise invalid(*faults)
+    added, _ = await _put(request, rows)
+    return as_json(answers.SuppressionsAdded(added=added, renewed=len(rows) - added))
+
+
+async def list_suppressions(request: Request) -> Answer:
+    """List suppressions, the newest first."""
+    query = request.query(*paging.NAMES)
+    cursor = paging.read(query, "sup")
+    tenant_id = request.caller.tenant_id
+    rows = await request.deps.engine.read(lambda conn: suppressions.page(conn, tenant_id, cursor.limit + 1, cursor.after, cursor.before))
+    rows, has_more = paging.trim(rows, cursor)
+    page = answers.SuppressionPage(data=[writing.suppression(row) for row in rows], has_more=has_more)
+    return as_json(page, headers=paging.links(request, query, cursor, rows, has_more=has_more))
+
+
+async def get(request: Request) -> Answer:
+    """Return the suppression of an address: for every stream, or for the one asked for."""
+    stream = _stream(request) or suppressions.EVERY_STREAM
+    address, tenant_id = _address(request), request.caller.tenant_id
+    row = await request.deps.engine.read(lambda conn: suppressions.get(conn, tenant_id, address.key, stream))
+    if row is None:
+        raise _not_found()
+    return as_json(writing.suppression(row))
+
+
+async def remove(request: Request) -> Answer:
+    """Lift the suppressions of an address: all, or the one for a stream."""
+    stream, address, tenant_id, now = _stream(request), _address(request), request.caller.tenant_id, request.deps.clock.now()
+
+    def lift(conn: Connection) -> int:
+        count = suppressions.remove(conn, tenant_id, address.key, stream)
+        if count:
+            facts.insert_events(conn, [_event(EventType.SUPPRESSION_REMOVED, tenant_id, now, {"address": address.key, "stream": stream})])
+        return count
+
+    if not await request.deps.engine.write(lift):
+        raise _not_found()
+    maillog.changed("suppression_removed", tenant_id=tenant_id, address=maillog.mask(address.key), by_key_id=request.caller.key.id)
+    return NO_CONTENT
+
+
+def _row(request: Request, body: SuppressionBody, at: str, now: Instant, faults: list[Fault]) -> dict[str, Any]:
+    address = ""
+    try:
+        address = parse_address(body.address).key
+    except InvalidAddress as error:
+        faults.append(Fault(f"{at}/address", "invalid_address", str(error)))
+    if body.stream is not None and body.stream not in STREAMS:
+        faults.append(Fault(f"{at}/stream", "unknown_stream", f"there is no such stream; there are {', '.join(STREAMS)}"))
+    faults += text_faults(f"{at}/note", body.note, 1000)
+    expires_at = None
+    try:
+        expires_at = moment_of(body.expires_at, f"{at}/expires_at")
+    except Refused as refusal:
+        faults += refusal.faults
+    return {
+        "tenant_id": request.caller.tenant_id,
+        "address": address,
+        "stream": body.stream or suppressions.EVERY_STREAM,
+        "id": ids.new("sup"),
+        "reason": body.reason,
+        "note": body.note,
+        "created_at": now,
+        "expires_at": expires_at,
+    }
+
+
+async def _put(request: Request, rows: Sequence[dict[str, Any]]) -> tuple[int, list[Row[Any]]]:
+    """Store rows with their events; return how many are new, and the rows as they are now."""
+
+    def store(conn: Connection) -> tuple[int, list[Row[Any]]]:
+        new = [row for row in rows if suppressions.put(conn, row)]
+        facts.insert_events(conn, [_added_event(row) for row in new])
+        found = [suppressions.get(conn, row["tenant_id"], row["address"], row["stream"]) for row in rows[:1]]
+        return len(new), [row for row in found if row is not None]
+
+    added, found = await request.deps.engine.write(store)
+    maillog.changed(
+        "suppressions_added", tenant_id=request.caller.tenant_id, added=added, renewed=len(rows) - added, by_key_id=request.caller.key.id
+    )
+    return added, found
+
+
+def _added_event(row: dict[str, Any]) -> Event:
+    data = {"address": row["address"], "stream": row["stream"] or None, "reason": row["reason"]}
+    return _event(EventType.SUPPRESSION_ADDED, row["tenant_id"], row["created_at"], data)
+
+
+def _event(kind: EventType, tenant_id: str, now: Instant, data: dict[str, Any]) -> Event:
+    return Event(id=ids.new("evt"), type=kind, tenant_id=tenant_id, at=now, data=data)
+
+
+def _address(request: Request) -> Address:
+    """Read the address from the path as it was sent: a local part may have an encoded slash."""
+    try:
+        text = unquote(request.raw_path.removeprefix(_PREFIX).decode("ascii"), errors="strict")
+        return parse_address(text)
+    except (UnicodeDecodeError, InvalidAddress):
+        raise _not_found() from None
+
+
+def _stream(request: Request) -> str | None:
+    stream = request.query("stream").get("stream")
+    if stream is not None and stream not in STREAMS:
+        raise invalid(Fault("stream", "unknown_stream", f"the streams are {', '.join(STREAMS)}"))
+    return stream
+
+
+def _not_found() -> Refused:
+    return Refused("not_found", "this address is not suppressed")
+
+
+_ADDRESS = Parameter(
+    name="address",
+    place="path",
+    description="the address, percent-encoded",
+    is_required=True,
+    schema={"type": "string", "minLength": 3, "maxLength": 254},
+)
+_STREAM = Parameter(name="stream", place="query", description="only for this stream", schema={"type": "string", "enum": [*STREAMS]})
+_BODY_CODES = ("validation_failed", "malformed_request", "payload_too_large", "unsupported_media_type")
+_ONE = "/v1/suppressions/{address:path}"
+
+ENDPOINTS = [
+    Endpoint(
+        method="POST",
+        path="/v1/suppressions",
+        run=add,
+        name="addSuppression",
+        summary="Suppress an address",
+        tag="suppressions",
+        body=SuppressionBody,
+        answers={201: answers.SuppressionAnswer, 200: answers.SuppressionAnswer},
+        codes=_BODY_CODES,
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/suppressions/bulk",
+        run=add_many,
+        name="addSuppressions",
+        summary="Suppress several addresses",
+        tag="suppressions",
+        body=SuppressionsBody,
+        answers={200: answers.SuppressionsAdded},
+        codes=_BODY_CODES,
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/suppressions",
+        run=list_suppressions,
+        name="listSuppressions",
+        summary="List suppressions",
+        tag="suppressions",
+        answers={200: answers.SuppressionPage},
+        answer_headers=paging.LINK,
+        parameters=paging.parameters("sup"),
+        codes=("validation_failed",),
+    ),
+    Endpoint(
+        method="GET",
+        path=_ONE,
+        run=get,
+        name="getSuppression",
+        summary="Read the suppression of an address",
+        tag="suppressions",
+        answers={200: answers.SuppressionAnswer},
+        parameters=(_ADDRESS, _STREAM),
+        codes=("not_found", "validation_failed"),
+    ),
+    Endpoint(
+        method="DELETE",
+        path=_ONE,
+        run=remove,
+        name="removeSuppression",
+        summary="Lift the suppressions of an address",
+        tag="suppressions",
+        answers={204: None},
+        parameters=(_ADDRESS, _STREAM),
+        codes=("not_found", "validation_failed"),
+    ),
+]

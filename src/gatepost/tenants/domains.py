@@ -1,0 +1,386 @@
+"""
+Senders' domains: add, look up, verify in DNS, give new signing keys, remove.
+
+Arrives: a tenant and a name. Leaves: the domain with the DNS records to publish and what is known of each.
+A signing key starts as `pending` and signs only once its record was seen in DNS, since a signature that nobody can check
+is worse than none; a domain is verified while one of its signing keys is published. For a trusted domain the operator
+answers instead of DNS: it is verified and its keys sign at once.
+Standards: RFC 6376 §3.6 (DKIM records), RFC 8463 (Ed25519), RFC 7208 (SPF), RFC 7489 (DMARC).
+Not here: the signatures (wire.dkim), which keys sign a message (tenants.directory).
+Bugs: a name that DNS does not know any more stays verified until somebody verifies it again.
+"""
+
+import asyncio
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from gatepost import ids
+from gatepost.clock import Clock, Instant
+from gatepost.domain.address import InvalidAddress, parse_address
+from gatepost.domain.errors import Fault, Refused, invalid
+from gatepost.domain.event import Event, EventType
+from gatepost.domain.tenant import DkimKey, Domain, DomainStatus
+from gatepost.net.dns import ResolverFailed, TextAnswer, TextResolver, Texts
+from gatepost.observe import maillog
+from gatepost.store import facts, tenants
+from gatepost.store.engine import Engine
+from gatepost.tenants.directory import Directory
+from gatepost.wire.dkim import ED25519_SHA256, RSA_SHA256, dns_record, generate_key
+
+_SELECTOR_MARK = {RSA_SHA256: "a", ED25519_SHA256: "e"}
+
+
+class RecordStatus(StrEnum):
+    """What is known of a DNS record; `unknown` when the resolver failed, `unchecked` when nobody asked."""
+
+    PUBLISHED = "published"
+    MISSING = "missing"
+    DIFFERENT = "different"
+    UNKNOWN = "unknown"
+    UNCHECKED = "unchecked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DnsRecord:
+    """
+    One record to publish.
+
+    Attributes:
+        name: The whole name, without the last dot.
+        purpose: `dkim` (needed), `spf` or `dmarc` (advised).
+    """
+
+    type: str
+    name: str
+    value: str
+    purpose: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DomainView:
+    """A domain as people see it."""
+
+    domain: Domain
+    records: list[DnsRecord]
+
+
+class Domains:
+    """The domains of all tenants."""
+
+    def __init__(
+        self, engine: Engine, clock: Clock, resolver: TextResolver, directory: Directory | None = None, *, hostname: str = ""
+    ) -> None:
+        """
+        Args:
+            directory: Told at once what changed; other processes look every second.
+            hostname: The name that the gateway sends from, for the SPF record that is advised.
+        """
+        self._engine = engine
+        self._clock = clock
+        self._resolver = resolver
+        self._directory = directory
+        self._hostname = hostname
+
+    async def add(self, tenant_id: str, name: str, *, is_trusted: bool = False) -> DomainView:
+        """
+        Add a domain with one RSA and one Ed25519 key.
+
+        Args:
+            is_trusted: The operator vouches for it: verified at once, without a look at DNS.
+
+        Raises:
+            Refused: validation_failed when it is no domain name; conflict when the tenant has it already.
+            StorageUnavailable: The database cannot be used now.
+        """
+        now = self._clock.now()
+        status = DomainStatus.VERIFIED if is_trusted else DomainStatus.PENDING
+        added = Domain(
+            id=ids.new("dom"), tenant_id=tenant_id, name=canonical_name(name), status=status, is_trusted=is_trusted,
+            created_at=now, verified_at=now if is_trusted else None,
+        )  # fmt: skip
+        keys = await asyncio.to_thread(_make_keys, added.id, (), now, "active" if is_trusted else "pending")
+        try:
+            await self._engine.write(lambda conn: _insert(conn, added, keys, now))
+        except IntegrityError:
+            raise Refused("conflict", f"the domain {added.name} is there already") from None
+        await self._tell("domain_added", added)
+        return self._view(added, keys)
+
+    async def list(self, tenant_id: str) -> list[DomainView]:
+        """
+        List a tenant's domains by name; no DNS is asked.
+
+        Raises:
+            StorageUnavailable: The database cannot be used now.
+        """
+        found, keys = await self._engine.read(lambda conn: _load_all(conn, tenant_id))
+        return [self._view(domain, [key for key in keys if key.domain_id == domain.id]) for domain in found]
+
+    async def get(self, tenant_id: str, id_or_name: str) -> DomainView:
+        """
+        Return a domain; no DNS is asked.
+
+        Raises:
+            Refused: not_found.
+            StorageUnavailable: The database cannot be used now.
+        """
+        domain, keys = await self._engine.read(lambda conn: _load(conn, tenant_id, id_or_name))
+        return self._view(domain, keys)
+
+    async def verify(self, tenant_id: str, id_or_name: str) -> DomainView:
+        """
+        Look for the domain's records in DNS; let published keys sign, and update the domain's status.
+
+        When the resolver fails, nothing changes. A trusted domain stays verified whatever DNS says.
+
+        Raises:
+            Refused: not_found.
+            StorageUnavailable: The database cannot be used now.
+        """
+        domain, keys = await self._engine.read(lambda conn: _load(conn, tenant_id, id_or_name))
+        answers = await self._look(domain, keys)
+        seen = {key.id: _dkim_status(key, domain.name, answers) for key in keys}
+        now = self._clock.now()
+        domain, keys = await self._engine.write(lambda conn: _settle(conn, tenant_id, domain.id, seen, now))
+        await self._tell("domain_checked", domain)
+        return self._view(domain, keys, answers)
+
+    async def trust(self, tenant_id: str, id_or_name: str) -> DomainView:
+        """
+        Record that the operator vouches for a domain that is there already.
+
+        Raises:
+            Refused: not_found.
+            StorageUnavailable: The database cannot be used now.
+        """
+        now = self._clock.now()
+        domain, keys = await self._engine.write(lambda conn: _trust(conn, tenant_id, id_or_name, now))
+        await self._tell("domain_trusted", domain)
+        return self._view(domain, keys)
+
+    async def rotate_dkim(self, tenant_id: str, id_or_name: str) -> DomainView:
+        """
+        Make a new pair of signing keys.
+
+        They sign, and the old ones retire, when `verify` finds their records; at once for a trusted domain. Retired
+        records stay to be published until the mail signed with them has arrived.
+
+        Raises:
+            Refused: not_found.
+            StorageUnavailable: The database cannot be used now.
+        """
+        domain, old = await self._engine.read(lambda conn: _load(conn, tenant_id, id_or_name))
+        now = self._clock.now()
+        status = "active" if domain.is_trusted else "pending"
+        made = await asyncio.to_thread(_make_keys, domain.id, [key.selector for key in old], now, status)
+        try:
+            keys = await self._engine.write(lambda conn: _rotate(conn, tenant_id, domain.id, made))
+        except IntegrityError:
+            raise Refused("conflict", "somebody else rotates the keys of this domain at this moment") from None
+        await self._tell("domain_keys_rotated", domain)
+        return self._view(domain, keys)
+
+    async def remove(self, tenant_id: str, id_or_name: str) -> Domain:
+        """
+        Remove a domain with its keys; mail that waits goes out unsigned.
+
+        Raises:
+            Refused: not_found.
+            StorageUnavailable: The database cannot be used now.
+        """
+        domain = await self._engine.write(lambda conn: _remove(conn, tenant_id, id_or_name))
+        await self._tell("domain_removed", domain)
+        return domain
+
+    async def _tell(self, what: str, domain: Domain) -> None:
+        maillog.changed(what, tenant_id=domain.tenant_id, domain_id=domain.id, name=domain.name, status=domain.status.value)
+        if self._directory is not None:
+            await self._directory.refresh()
+
+    async def _look(self, domain: Domain, keys: Sequence[DkimKey]) -> dict[str, TextAnswer]:
+        names = [_dkim_name(key, domain.name) for key in keys] + [domain.name, f"_dmarc.{domain.name}"]
+        answers = await asyncio.gather(*[self._resolver.txt(name) for name in names])
+        return dict(zip(names, answers, strict=True))
+
+    def _view(self, domain: Domain, keys: Iterable[DkimKey], answers: dict[str, TextAnswer] | None = None) -> DomainView:
+        return DomainView(domain=domain, records=records(domain, keys, self._hostname, answers))
+
+
+def canonical_name(name: str) -> str:
+    """
+    Bring a domain's name to lower-case A-labels.
+
+    Raises:
+        Refused: validation_failed when it is no domain name.
+    """
+    try:
+        return parse_address(f"postmaster@{name.strip().rstrip('.')}").domain
+    except InvalidAddress as error:
+        why = str(error).rpartition("address: ")[2]
+        shown = name if len(name) <= 80 else name[:77] + "..."
+        raise invalid(Fault("/name", "invalid_domain", f"{shown!r} is not a domain name: {why}")) from None
+
+
+def records(domain: Domain, keys: Iterable[DkimKey], hostname: str = "", answers: dict[str, TextAnswer] | None = None) -> list[DnsRecord]:
+    """
+    List the DNS records of a domain.
+
+    Args:
+        answers: What DNS says, by name; None when it was not asked.
+    """
+    found = []
+    for key in keys:
+        name, value = dns_record(domain.name, key.selector, key.algorithm, key.public)
+        status = RecordStatus.UNCHECKED if answers is None else _dkim_status(key, domain.name, answers)
+        found.append(DnsRecord(type="TXT", name=name, value=value, purpose="dkim", status=status.value))
+    spf = f"v=spf1 a:{hostname} mx ~all" if "." in hostname else "v=spf1 mx ~all"
+    for name, value, purpose in ((domain.name, spf, "spf"), (f"_dmarc.{domain.name}", "v=DMARC1; p=none", "dmarc")):
+        status = RecordStatus.UNCHECKED if answers is None else _policy_status(answers.get(name), value.split(";")[0].split()[0])
+        found.append(DnsRecord(type="TXT", name=name, value=value, purpose=purpose, status=status.value))
+    return found
+
+
+def _make_keys(domain_id: str, taken: Sequence[str], now: Instant, status: str) -> list[DkimKey]:
+    made = []
+    for algorithm in (RSA_SHA256, ED25519_SHA256):
+        private_pem, public = generate_key(algorithm)
+        selector = _selector(algorithm, taken, now)
+        key_id = ids.new("dkim")
+        made.append(
+            DkimKey(
+                id=key_id,
+                domain_id=domain_id,
+                selector=selector,
+                algorithm=algorithm,
+                private_pem=private_pem,
+                public=public,
+                status=status,
+                created_at=now,
+            )
+        )
+    return made
+
+
+def _selector(algorithm: str, taken: Sequence[str], now: Instant) -> str:
+    """Name a key by month and kind, such as `gp202611a`; a second one of the month gets a number."""
+    first = f"gp{dt.datetime.fromtimestamp(now / 1000, dt.UTC):%Y%m}{_SELECTOR_MARK[algorithm]}"
+    selector, number = first, 1
+    while selector in taken:
+        number += 1
+        selector = f"{first}{number}"
+    return selector
+
+
+def _dkim_name(key: DkimKey, domain: str) -> str:
+    return dns_record(domain, key.selector, key.algorithm, key.public)[0]
+
+
+def _dkim_status(key: DkimKey, domain: str, answers: dict[str, TextAnswer]) -> RecordStatus:
+    answer = answers.get(_dkim_name(key, domain))
+    if isinstance(answer, ResolverFailed):
+        return RecordStatus.UNKNOWN
+    if not isinstance(answer, Texts):
+        return RecordStatus.MISSING
+    return RecordStatus.PUBLISHED if any(_public_of(text) == key.public for text in answer.texts) else RecordStatus.DIFFERENT
+
+
+def _public_of(text: str) -> str:
+    """Read `p=` of a DKIM record (RFC 6376 §3.6.1); white space inside it does not count."""
+    tags = dict(part.split("=", 1) for part in text.split(";") if "=" in part)
+    return "".join(next((value for name, value in tags.items() if name.strip() == "p"), "").split())
+
+
+def _policy_status(answer: TextAnswer | None, version: str) -> RecordStatus:
+    if isinstance(answer, ResolverFailed):
+        return RecordStatus.UNKNOWN
+    texts = answer.texts if isinstance(answer, Texts) else ()
+    count = sum(text.lower().startswith(version.lower()) for text in texts)
+    if count > 1:  # RFC 7208 §4.5, RFC 7489 §6.6.3: several count as an error
+        return RecordStatus.DIFFERENT
+    return RecordStatus.PUBLISHED if count else RecordStatus.MISSING
+
+
+def _insert(conn: Connection, added: Domain, keys: Sequence[DkimKey], now: Instant) -> None:
+    tenants.insert_domain(conn, added)
+    tenants.insert_dkim_keys(conn, keys)
+    if added.status is DomainStatus.VERIFIED:
+        facts.insert_events(conn, [_event(EventType.DOMAIN_VERIFIED, added, now)])
+
+
+def _event(kind: EventType, domain: Domain, now: Instant) -> Event:
+    data = {"domain_id": domain.id, "name": domain.name, "is_trusted": domain.is_trusted}
+    return Event(id=ids.new("evt"), type=kind, tenant_id=domain.tenant_id, at=now, data=data)
+
+
+def _load_all(conn: Connection, tenant_id: str) -> tuple[list[Domain], list[DkimKey]]:
+    found = tenants.domains(conn, tenant_id)
+    return found, tenants.dkim_keys(conn, [domain.id for domain in found])
+
+
+def _load(conn: Connection, tenant_id: str, id_or_name: str) -> tuple[Domain, list[DkimKey]]:
+    wanted = id_or_name if ids.is_valid(id_or_name, "dom") else canonical_name(id_or_name)
+    domain = tenants.find_domain(conn, tenant_id, wanted)
+    if domain is None:
+        raise Refused("not_found", f"there is no domain {wanted}")
+    return domain, tenants.dkim_keys(conn, [domain.id])
+
+
+def _settle(conn: Connection, tenant_id: str, domain_id: str, seen: dict[str, RecordStatus], now: Instant) -> tuple[Domain, list[DkimKey]]:
+    domain, keys = _load(conn, tenant_id, domain_id)
+    _activate(conn, keys, {key_id for key_id, status in seen.items() if status is RecordStatus.PUBLISHED})
+    domain, keys = _load(conn, tenant_id, domain_id)
+    if domain.is_trusted:
+        return domain, keys
+    signing = [seen[key.id] for key in keys if key.status == "active" and key.id in seen]
+    if RecordStatus.PUBLISHED in signing:
+        _change(conn, domain, DomainStatus.VERIFIED, EventType.DOMAIN_VERIFIED, now)
+    elif RecordStatus.UNKNOWN not in signing:
+        _change(conn, domain, DomainStatus.PENDING, EventType.DOMAIN_FAILING, now)
+    return _load(conn, tenant_id, domain_id)
+
+
+def _activate(conn: Connection, keys: Sequence[DkimKey], published: set[str]) -> None:
+    """Let pending keys sign whose records are published, each in place of the older ones of its kind."""
+    for algorithm in (RSA_SHA256, ED25519_SHA256):
+        same = [key for key in keys if key.algorithm == algorithm]
+        ready = [key for key in same if key.status == "pending" and key.id in published]
+        if ready:
+            tenants.retire_dkim_keys(conn, [key.id for key in same if key.id < ready[-1].id and key.status != "retired"])
+            tenants.activate_dkim_keys(conn, [ready[-1].id])
+
+
+def _change(conn: Connection, domain: Domain, status: DomainStatus, kind: EventType, now: Instant) -> None:
+    if domain.status is not status:
+        tenants.set_domain_status(conn, domain.id, status, now)
+        facts.insert_events(conn, [_event(kind, domain, now)])
+
+
+def _trust(conn: Connection, tenant_id: str, id_or_name: str, now: Instant) -> tuple[Domain, list[DkimKey]]:
+    domain, keys = _load(conn, tenant_id, id_or_name)
+    _activate(conn, keys, {key.id for key in keys})
+    tenants.trust_domain(conn, domain.id, now)
+    if domain.status is not DomainStatus.VERIFIED:
+        facts.insert_events(conn, [_event(EventType.DOMAIN_VERIFIED, domain, now)])
+    return _load(conn, tenant_id, domain.id)
+
+
+def _rotate(conn: Connection, tenant_id: str, domain_id: str, made: Sequence[DkimKey]) -> list[DkimKey]:
+    _, keys = _load(conn, tenant_id, domain_id)
+    # A trusted domain's new keys sign at once. A pending key that never signed is replaced by the new one.
+    gone = [key.id for key in keys if key.status == "pending" or (key.status == "active" and made[0].status == "active")]
+    if gone:
+        tenants.retire_dkim_keys(conn, gone)
+    tenants.insert_dkim_keys(conn, made)
+    return _load(conn, tenant_id, domain_id)[1]
+
+
+def _remove(conn: Connection, tenant_id: str, id_or_name: str) -> Domain:
+    domain, _ = _load(conn, tenant_id, id_or_name)
+    tenants.remove_domain(conn, domain.id)
+    return domain
