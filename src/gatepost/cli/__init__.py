@@ -1,0 +1,55 @@
+"""
+The command line.
+
+Each command is a module of its own and is loaded when it is called, so that `gatepost key list` does not load a web
+server. The commands open the store themselves: they work while `serve` runs, and before it ever ran.
+"""
+
+import importlib
+
+import click
+
+from gatepost import __version__
+
+_COMMANDS = {
+    "serve": "Run the gateway.",
+    "demo": "See it work: send sample messages to the sandbox.",
+    "send": "Send one message.",
+    "explain": "Say where a message is, and why.",
+    "queue": "Show what waits; pause and resume sites.",
+    "key": "Make, list and revoke API keys.",
+    "domain": "Add, verify and remove senders' domains.",
+    "suppression": "Add, list and remove suppressed addresses.",
+    "migrate": "Bring the database's schema up to date.",
+    "settings": "Show every option, its value and where it came from.",
+    "doctor": "Check this machine and this data directory.",
+}
+
+
+class _Commands(click.Group):
+    """A group that knows its commands by name and loads them late."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """List the commands in the order in which one needs them."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        """Load one command."""
+        if cmd_name == "_child":
+            cmd_name = "child"
+        elif cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"gatepost.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
+        """Write the list of commands without loading them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="gatepost")
+def main() -> None:
+    """Gatepost: mail in over HTTP and SMTP, signed and durable, delivered or explained."""

@@ -1,0 +1,135 @@
+"""`gatepost domain`: senders' domains and their DNS records."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from gatepost.app import parts
+from gatepost.cli.opening import Opened, run_with_store
+from gatepost.cli.options import json_option, store_options
+from gatepost.cli.output import console, failing_clearly, moment, print_json, print_table
+from gatepost.clock import iso
+from gatepost.domain.tenant import Domain
+from gatepost.tenants.domains import Domains, DomainView
+
+T = TypeVar("T")
+
+
+@click.group(name="domain")
+def command() -> None:
+    """Add, verify and remove senders' domains."""
+
+
+@command.command()
+@click.argument("name")
+@store_options
+@click.option("--trust", "is_trusted", is_flag=True, help="Vouch for it: verified at once, without a look at DNS.")
+@json_option
+@failing_clearly
+def add(name: str, *, data: Path, flags: dict[str, Any], is_trusted: bool, as_json: bool) -> None:
+    """Add a domain with its signing keys; print the DNS records to publish."""
+    _show(_with_domains(data, flags, lambda domains, tenant_id: domains.add(tenant_id, name, is_trusted=is_trusted)), as_json=as_json)
+
+
+@command.command(name="list")
+@store_options
+@json_option
+@failing_clearly
+def list_domains(*, data: Path, flags: dict[str, Any], as_json: bool) -> None:
+    """List the domains."""
+    found = _with_domains(data, flags, lambda domains, tenant_id: domains.list(tenant_id))
+    if as_json:
+        print_json([_as_json(view) for view in found])
+        return
+    print_table(("domain", "status", "", "verified", "id"), [_row(view.domain) for view in found])
+
+
+@command.command()
+@click.argument("name")
+@store_options
+@json_option
+@failing_clearly
+def show(name: str, *, data: Path, flags: dict[str, Any], as_json: bool) -> None:
+    """Show a domain with its DNS records, without asking DNS."""
+    _show(_with_domains(data, flags, lambda domains, tenant_id: domains.get(tenant_id, name)), as_json=as_json)
+
+
+@command.command()
+@click.argument("name")
+@store_options
+@click.option("--trust", "is_trusted", is_flag=True, help="Vouch for it instead of asking DNS.")
+@json_option
+@failing_clearly
+def verify(name: str, *, data: Path, flags: dict[str, Any], is_trusted: bool, as_json: bool) -> None:
+    """Look for a domain's records in DNS; exit code 1 when it is not verified then."""
+
+    def ask(domains: Domains, tenant_id: str) -> Awaitable[DomainView]:
+        return domains.trust(tenant_id, name) if is_trusted else domains.verify(tenant_id, name)
+
+    view = _with_domains(data, flags, ask)
+    _show(view, as_json=as_json)
+    if view.domain.status.value != "verified":
+        raise SystemExit(1)
+
+
+@command.command()
+@click.argument("name")
+@store_options
+@json_option
+@failing_clearly
+def rotate(name: str, *, data: Path, flags: dict[str, Any], as_json: bool) -> None:
+    """Make new signing keys. They sign when `verify` finds their records published (at once for a trusted domain)."""
+    _show(_with_domains(data, flags, lambda domains, tenant_id: domains.rotate_dkim(tenant_id, name)), as_json=as_json)
+
+
+@command.command()
+@click.argument("name")
+@store_options
+@json_option
+@failing_clearly
+def remove(name: str, *, data: Path, flags: dict[str, Any], as_json: bool) -> None:
+    """Remove a domain with its keys."""
+    domain = _with_domains(data, flags, lambda domains, tenant_id: domains.remove(tenant_id, name))
+    if as_json:
+        print_json({"id": domain.id, "name": domain.name, "removed": True})
+    else:
+        click.echo(f"{domain.name} is removed.")
+
+
+def _with_domains(data: Path, flags: dict[str, Any], ask: Callable[[Domains, str], Awaitable[T]]) -> T:
+    async def work(store: Opened) -> T:
+        return await ask(parts.create_domains(store.loaded, store.engine, store.clock), store.tenant_id)
+
+    return run_with_store(data, flags, work)
+
+
+def _row(domain: Domain) -> tuple[str, ...]:
+    return domain.name, domain.status.value, "trusted" if domain.is_trusted else "", moment(domain.verified_at), domain.id
+
+
+def _as_json(view: DomainView) -> dict[str, Any]:
+    domain = view.domain
+    return {
+        "id": domain.id,
+        "name": domain.name,
+        "status": domain.status.value,
+        "is_trusted": domain.is_trusted,
+        "created_at": iso(domain.created_at),
+        "verified_at": None if domain.verified_at is None else iso(domain.verified_at),
+        "records": view.records,
+    }
+
+
+def _show(view: DomainView, *, as_json: bool) -> None:
+    if as_json:
+        print_json(_as_json(view))
+        return
+    domain = view.domain
+    click.echo(f"{domain.name} is {domain.status.value}{' (trusted)' if domain.is_trusted else ''}. Publish these DNS records:\n")
+    print_table(("purpose", "status", "type", "name"), [(one.purpose, one.status, one.type, one.name) for one in view.records])
+    terminal = console()
+    for record in view.records:
+        terminal.print(f"\n{record.name} {record.type}", style="bold")
+        terminal.print(f'"{record.value}"', markup=False, soft_wrap=True)

@@ -1,0 +1,81 @@
+"""`gatepost settings`: every option, and where its value came from."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gatepost import settings
+from gatepost.cli.options import json_option, load, store_options
+from gatepost.cli.output import failing_clearly, print_json, print_table
+
+_PASSWORD = re.compile(r"(?<=://)([^/:@]*):.*@")
+
+
+@click.command(name="settings")
+@store_options
+@click.option("--example", is_flag=True, help="Print a gatepost.toml with every option and its default.")
+@json_option
+@failing_clearly
+def command(*, data: Path, flags: dict[str, Any], example: bool, as_json: bool) -> None:
+    """Show every option, its value, its default and where the value came from."""
+    if example:
+        click.echo(example_file(), nl=False)
+        return
+    found = settings.options(load(data, flags))
+    if as_json:
+        print_json([_as_json(option) for option in found])
+    else:
+        print_table(("option", "value", "default", "origin", "meaning"), [_row(option) for option in found])
+
+
+def _as_json(option: settings.Option) -> dict[str, Any]:
+    return {
+        "name": option.name,
+        "value": masked(option.value),
+        "default": option.default,
+        "origin": option.origin,
+        "help": option.help,
+    }
+
+
+def _row(option: settings.Option) -> tuple[str, ...]:
+    return option.name, _text(masked(option.value)), _text(option.default), option.origin, option.help
+
+
+def masked(value: Any) -> Any:
+    """Hide the password inside a URL."""
+    return _PASSWORD.sub(r"\1:***@", value) if isinstance(value, str) else value
+
+
+_HEAD = """\
+# Gatepost's options with their defaults. Remove the # in front of an option to change it.
+# The environment wins over this file: GATEPOST_HTTP__LISTEN for http.listen.
+"""
+
+_RELAYS = """
+# One SMTP smarthost; with egress.default_route = "main" mail goes there.
+# [relays.main]
+# url = "smtp://user:password@smtp.example.net:587?tls=must"
+"""
+
+
+def example_file() -> str:
+    """Write a commented `gatepost.toml` that holds every option with its default."""
+    text, section = _HEAD, ""
+    for option in settings.options(settings.Loaded(settings=settings.Settings(), origins={}, data_dir=Path())):
+        head, _, leaf = option.name.partition(".")
+        if head != section:
+            section = head
+            text += f"\n[{section}]\n"
+        text += f"# {option.help}\n#{leaf} = {_text(option.default)}\n"
+    return text + _RELAYS
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return str(value)

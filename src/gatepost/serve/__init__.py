@@ -1,0 +1,1 @@
+"""RUNNING: the supervisor and its child processes."""

@@ -1,0 +1,111 @@
+"""The bell between processes: heard soon, never in the way."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tests.flow.serving import environment
+
+from gatepost.net.bell import Bell
+
+
+@pytest.fixture(params=["short", "long"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A data directory, once with a path that no socket could have."""
+    return tmp_path / ("d" if request.param == "short" else "d" * 120)
+
+
+def test_a_ring_in_another_process_is_heard(folder: Path) -> None:
+    """A commit in the door process wakes the dispatch process."""
+
+    async def main() -> None:
+        heard = asyncio.Event()
+        bell = Bell(folder)
+        bell.listen(asyncio.get_running_loop(), heard.set)
+        code = "import sys, pathlib; from gatepost.net.bell import Bell; Bell(pathlib.Path(sys.argv[1])).ring()"
+        await asyncio.to_thread(subprocess.run, [sys.executable, "-c", code, str(folder)], env=environment(), check=True)
+        async with asyncio.timeout(2):
+            await heard.wait()
+        bell.close()
+
+    asyncio.run(main())
+
+
+def test_many_rings_are_few_calls_and_the_last_one_counts(folder: Path) -> None:
+    """A thousand commits in a moment wake the listener a few times, once after the last of them."""
+
+    async def main() -> None:
+        calls: list[float] = []
+        listener, ringer = Bell(folder), Bell(folder)
+        listener.listen(asyncio.get_running_loop(), lambda: calls.append(time.monotonic()))
+        for n in range(1000):
+            ringer.ring()
+            if n % 100 == 0:
+                await asyncio.sleep(0)
+        last = time.monotonic()
+        await asyncio.sleep(0.05)
+        assert 1 <= len(calls) < 50
+        assert calls[-1] >= last
+        listener.close()
+        ringer.close()
+
+    asyncio.run(main())
+
+
+def test_ringing_never_fails(folder: Path) -> None:
+    """Without a listener, without a loop, with a full or a dead socket: a ring is only a hint."""
+    bell = Bell(folder)
+    bell.ring()
+
+    async def main() -> None:
+        listener = Bell(folder)
+        loop = asyncio.get_running_loop()
+        listener.listen(loop, lambda: None)
+        ringer = Bell(folder)
+        loop.remove_reader(listener._own[0].fileno())
+        for _ in range(500):  # nobody reads: the socket's buffer fills up
+            ringer._rung_at = float("-inf")
+            ringer.ring()
+        listener._own[0].close()
+        ringer._rung_at = float("-inf")
+        ringer.ring()
+        assert ringer._listeners == []
+        listener._own = None
+        ringer.close()
+
+    asyncio.run(main())
+    bell.close()
+
+
+def test_a_dead_listeners_socket_is_cleared_away(folder: Path) -> None:
+    """A listener that starts removes what a killed process left; its own goes when it stops."""
+
+    async def main() -> None:
+        bell = Bell(folder)
+        bell._folder.mkdir(parents=True, mode=0o700)
+        stale = bell._folder / "dispatch-4194303.sock"
+        stale.touch()
+        bell.listen(asyncio.get_running_loop(), lambda: None)
+        assert [path.name for path in bell._folder.glob("*.sock")] == [f"dispatch-{os.getpid()}.sock"]
+        bell.close()
+        assert not list(bell._folder.glob("*.sock"))
+
+    asyncio.run(main())
+
+
+def test_a_folder_that_somebody_else_prepared_is_refused(tmp_path: Path) -> None:
+    """In the shared temporary directory a symbolic link could lead our socket elsewhere."""
+
+    async def main() -> None:
+        bell = Bell(tmp_path / "data")
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "data").mkdir()
+        (tmp_path / "data" / "run").symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(PermissionError):
+            bell.listen(asyncio.get_running_loop(), lambda: None)
+
+    asyncio.run(main())
