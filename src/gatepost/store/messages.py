@@ -1,6 +1,6 @@
 """Messages with their bodies and recipients: written once at accept, read by dispatch, the API and the pages."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -184,13 +184,47 @@ def page(
         after: Only those older than this id.
         before: Only those newer than this id, the ones next to it.
     """
-    statement = _filtered(tenant_id, wanted)
+    is_upwards = before is not None
+    bounds = _bounds(wanted, after, before)
+    narrow = _narrow(tenant_id, wanted)
+    if narrow is None:
+        statement = _filtered(tenant_id, wanted).where(*(bound(message.c.id) for bound in bounds))
+    else:
+        # one filter alone: its index gives the page's ids in order, however many messages it matches
+        found = narrow.selected_columns[0]
+        newest = narrow.where(*(bound(found) for bound in bounds)).distinct().order_by(found if is_upwards else found.desc()).limit(limit)
+        statement = sa.select(message).where(message.c.id.in_(newest))
+    rows = list(conn.execute(statement.order_by(message.c.id if is_upwards else message.c.id.desc()).limit(limit)).all())
+    return rows[::-1] if is_upwards else rows
+
+
+Bound = Callable[[sa.ColumnElement[str]], sa.ColumnElement[bool]]
+
+
+def _bounds(wanted: Filter, after: str | None, before: str | None) -> list[Bound]:
+    """Turn cursors and times into bounds on a column of message ids: an id holds its time."""
+    lower = ids.lower_bound("msg", wanted.since) if wanted.since is not None else None
+    upper = ids.lower_bound("msg", wanted.until) if wanted.until is not None else None
+    bounds: list[Bound] = []
+    if lower is not None:
+        bounds.append(lambda column: column >= lower)
+    if upper is not None:
+        bounds.append(lambda column: column < upper)
     if before is not None:
-        rows = conn.execute(statement.where(message.c.id > before).order_by(message.c.id).limit(limit)).all()
-        return list(reversed(rows))
-    if after is not None:
-        statement = statement.where(message.c.id < after)
-    return list(conn.execute(statement.order_by(message.c.id.desc()).limit(limit)).all())
+        bounds.append(lambda column: column > before)
+    elif after is not None:
+        bounds.append(lambda column: column < after)
+    return bounds
+
+
+def _narrow(tenant_id: str | None, wanted: Filter) -> sa.Select[Any] | None:
+    """Return the ids that a tenant's one filter, on recipients or on a tag, selects; None when there are more filters, or others."""
+    if tenant_id is None or wanted.stream or wanted.text or wanted.sender or wanted.subject:
+        return None
+    by_recipient = wanted.status is not None or wanted.address_key is not None
+    if by_recipient == (wanted.tag is not None):
+        return None
+    return _having_recipient(tenant_id, wanted) if by_recipient else _tagged(tenant_id, wanted.tag or "")
 
 
 def _filtered(tenant_id: str | None, wanted: Filter) -> sa.Select[Any]:
@@ -199,10 +233,6 @@ def _filtered(tenant_id: str | None, wanted: Filter) -> sa.Select[Any]:
         statement = statement.where(message.c.tenant_id == tenant_id)
     if wanted.stream is not None:
         statement = statement.where(message.c.stream == wanted.stream)
-    if wanted.since is not None:
-        statement = statement.where(message.c.id >= ids.lower_bound("msg", wanted.since))
-    if wanted.until is not None:
-        statement = statement.where(message.c.id < ids.lower_bound("msg", wanted.until))
     if wanted.tag is not None:
         statement = statement.where(message.c.id.in_(_tagged(tenant_id, wanted.tag)))
     if wanted.status is not None or wanted.address_key is not None:
@@ -236,7 +266,8 @@ def _containing(tenant_id: str | None, wanted: Filter) -> sa.ColumnElement[bool]
     floor = newest.order_by(message.c.id.desc()).offset(TEXT_SEARCH_DEPTH).limit(1).scalar_subquery()
     conditions = [message.c.id > sa.func.coalesce(floor, "")]
     if wanted.text:
-        inside = sa.select(recipient.c.message_id).where(recipient.c.message_id == message.c.id, _has_part(recipient.c.address_key, wanted.text)).exists()
+        same = recipient.c.message_id == message.c.id
+        inside = sa.select(recipient.c.message_id).where(same, _has_part(recipient.c.address_key, wanted.text)).exists()
         conditions.append(sa.or_(_has_part(message.c.subject, wanted.text), _has_part(message.c.from_, wanted.text), inside))
     if wanted.sender:
         conditions.append(_has_part(message.c.from_, wanted.sender))

@@ -1,0 +1,1 @@
+"""The pages: a door that shows people what became of their mail."""
