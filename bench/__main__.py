@@ -100,7 +100,11 @@ class Bench:
             seconds, latencies = post(peer.http_port, peer.key, path, body, count, 32 if per_request == 1 else 4)
         finally:
             peer.stop()
-        return {"accepted_per_s": count * per_request / seconds, "p50_ms": percentile(latencies, 0.5) * 1000, "p99_ms": percentile(latencies, 0.99) * 1000}
+        return {
+            "accepted_per_s": count * per_request / seconds,
+            "p50_ms": percentile(latencies, 0.5) * 1000,
+            "p99_ms": percentile(latencies, 0.99) * 1000,
+        }
 
     def http_delivered(self) -> Row:
         sink = Sink(self.folder, free_port())
@@ -201,7 +205,9 @@ def ratios_of(results: dict[str, Row]) -> Row:
         ("PostgreSQL / SQLite, delivered", "gatepost smtp, postgresql", "gatepost smtp", "delivered_per_s"),
         ("PostgreSQL / SQLite, accepted", "accept http single, postgresql", "accept http single", "accepted_per_s"),
     ]
-    return {name: round(results[one][key] / results[other][key], 3) for name, one, other, key in pairs if one in results and other in results}
+    return {
+        name: round(results[one][key] / results[other][key], 3) for name, one, other, key in pairs if one in results and other in results
+    }
 
 
 if __name__ == "__main__":

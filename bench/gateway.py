@@ -30,7 +30,9 @@ class Gateway:
         self._run("domain", "add", "bench.example", "--trust")
         if prepare is not None:
             prepare(self)
-        self.process = Process([sys.executable, "-m", "gatepost", "serve", "--data", str(self.data)], folder / "gatepost.log", self.environment)
+        self.process = Process(
+            [sys.executable, "-m", "gatepost", "serve", "--data", str(self.data)], folder / "gatepost.log", self.environment
+        )
         wait_for_port(self.http_port)
         wait_for_port(self.smtp_port)
 

@@ -12,7 +12,9 @@ from gatepost.store import messages, queue
 from gatepost.store.blobs import LocalBlobs
 from gatepost.store.opening import create_engine
 
-_CONTENT = b"From: sender@bench.example\r\nTo: rcpt@sink.example\r\nSubject: queued\r\nMessage-ID: <x@bench.example>\r\n\r\n" + b"x" * 70 + b"\r\n"
+_CONTENT = (
+    b"From: sender@bench.example\r\nTo: rcpt@sink.example\r\nSubject: queued\r\nMessage-ID: <x@bench.example>\r\n\r\n" + b"x" * 70 + b"\r\n"
+)
 
 
 def _fill(gateway: Gateway, count: int) -> None:
@@ -106,5 +108,3 @@ def run(folder: Path, count: int, _bench) -> dict[str, float]:
         "queued": count, "first_delivery_s": first_s, "delivered_per_s": full_per_s, "small_queue_per_s": empty_per_s, "ratio": full_per_s / empty_per_s,
         "largest_process_mb": largest_mb,
     }  # fmt: skip
-
-

@@ -36,7 +36,12 @@ class Process:
     def __init__(self, command: list[str], log: Path, env: dict[str, str] | None = None) -> None:
         self._log = log.open("ab")
         self._popen = subprocess.Popen(
-            command, stdout=self._log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True, env={**os.environ, **(env or {})}
+            command,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            env={**os.environ, **(env or {})},
         )
         self._seen: dict[int, float] = {}
         self.peak_mb = 0.0
@@ -55,7 +60,9 @@ class Process:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     times, size = one.cpu_times(), one.memory_info().rss / 1e6
                     # ended children are counted by their parent
-                    self._seen[one.pid] = times.user + times.system + (times.children_user + times.children_system if one.pid == self.pid else 0)
+                    self._seen[one.pid] = (
+                        times.user + times.system + (times.children_user + times.children_system if one.pid == self.pid else 0)
+                    )
                     total_mb += size
                     self.largest_mb = max(self.largest_mb, size)
         self.peak_mb = max(self.peak_mb, total_mb)

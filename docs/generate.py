@@ -72,7 +72,12 @@ def events_page() -> str:
     """Every event, status and category."""
     events = [(f"`{kind.value}`", EVENTS[kind]) for kind in EventType]
     statuses = [
-        (f"`{status.value}`", "yes" if status in TERMINAL else "", ", ".join(f"`{one.value}`" for one in Status if one in TRANSITIONS[status])) for status in Status
+        (
+            f"`{status.value}`",
+            "yes" if status in TERMINAL else "",
+            ", ".join(f"`{one.value}`" for one in Status if one in TRANSITIONS[status]),
+        )
+        for status in Status
     ]
     categories = [(f"`{category.value}`",) for category in Category]
     return (
@@ -85,10 +90,18 @@ def events_page() -> str:
 def metrics_page() -> str:
     """Every metric."""
     found = [value for value in vars(metrics).values() if isinstance(value, MetricWrapperBase)]
-    rows = [(f"`{one._name}{'_total' if one._type == 'counter' else ''}`", one._type, ", ".join(one._labelnames), one._documentation) for one in found]
+    rows = [
+        (f"`{one._name}{'_total' if one._type == 'counter' else ''}`", one._type, ", ".join(one._labelnames), one._documentation)
+        for one in found
+    ]
     rows += [
-        ("`gatepost_queue_depth`", "gauge", "state", "Recipients in the queue, due or waiting for their time"),
-        ("`gatepost_queue_oldest_due_seconds`", "gauge", "", "Age of the oldest due recipient in the queue"),
+        (
+            "`gatepost_queue_recipients`",
+            "gauge",
+            "site, state",
+            "Recipients in the queue, by site and whether they are due; counted every five seconds at most",
+        ),
+        ("`gatepost_queue_oldest_due_seconds`", "gauge", "site", "How long the longest due recipient of a site waits"),
     ]
     return (
         "# Metrics\n\n`GET /metrics` in Prometheus' text format, from the machine itself or with an API key. All processes' counters are added up.\n\n"
@@ -105,7 +118,11 @@ def _behaves(behaviour: Behaviour) -> str:
         kind = {2: "delivered", 4: "deferred", 5: "bounced"}[behaviour.reply.code // 100]
         what = f"{kind}: {behaviour.reply}"
     late = f", after {behaviour.delay_s:g} s" if behaviour.delay_s else ""
-    then = f" at the first {'attempt' if behaviour.attempts == 1 else f'{behaviour.attempts} attempts'}, then delivered" if behaviour.attempts else ""
+    then = (
+        f" at the first {'attempt' if behaviour.attempts == 1 else f'{behaviour.attempts} attempts'}, then delivered"
+        if behaviour.attempts
+        else ""
+    )
     return what + late + then
 
 

@@ -80,9 +80,16 @@ def _found(conn: Connection, tenant_id: str | None, message_id: str) -> tuple[Ro
 
 def _state(row: Row[Any], status: Status, now: Instant, *, is_final: bool) -> dict[str, Any]:
     return {
-        "b_message_id": row.message_id, "b_n": row.n, "status": status.value, "reason": None, "attempts": row.attempts, "last_reply": row.last_reply,
-        "last_host": row.last_host, "updated_at": now, "final_at": now if is_final else None,
-    }  # fmt: skip
+        "b_message_id": row.message_id,
+        "b_n": row.n,
+        "status": status.value,
+        "reason": None,
+        "attempts": row.attempts,
+        "last_reply": row.last_reply,
+        "last_host": row.last_host,
+        "updated_at": now,
+        "final_at": now if is_final else None,
+    }
 
 
 def _event(kind: EventType, message: Row[Any], n: int | None, now: Instant, **data: Any) -> Event:
@@ -133,9 +140,18 @@ def _due_now(message: Row[Any], row: Row[Any], waits: queue.Due | None, now: Ins
     # the delivery of a cancelled recipient may still be running: its attempt number stays free for it
     attempt = row.attempts + (2 if row.status == Status.CANCELLED.value else 1)
     return {
-        "shard": routes.shard_of(routes.DEFAULT_POOL, row.site), "lane": message.lane, "due_at": now, "message_id": message.id, "n": row.n,
-        "tenant_id": message.tenant_id, "pool": routes.DEFAULT_POOL, "site": row.site, "attempt": attempt, "retries": 0, "expires_at": expires_at,
-    }  # fmt: skip
+        "shard": routes.shard_of(routes.DEFAULT_POOL, row.site),
+        "lane": message.lane,
+        "due_at": now,
+        "message_id": message.id,
+        "n": row.n,
+        "tenant_id": message.tenant_id,
+        "pool": routes.DEFAULT_POOL,
+        "site": row.site,
+        "attempt": attempt,
+        "retries": 0,
+        "expires_at": expires_at,
+    }
 
 
 def _reschedule(conn: Connection, tenant_id: str | None, message_id: str, scheduled_at: Instant, now: Instant) -> int:
@@ -150,4 +166,3 @@ def _reschedule(conn: Connection, tenant_id: str | None, message_id: str, schedu
     messages.reschedule(conn, message_id, scheduled_at, scheduled_at + lifetime)
     facts.insert_events(conn, [_event(EventType.SCHEDULED, message, None, now, scheduled_at=scheduled_at)])
     return len(rows)
-

@@ -135,7 +135,9 @@ def _ended(message: Row[Any], row: Row[Any]) -> str:
         case Status.SUPPRESSED:
             return f"Suppressed: not sent, because the address is on the suppression list ({row.reason})."
         case Status.EXPIRED:
-            return f"Expired after {_times(row.attempts)}, {took} after it was due." + (f" Last answer: {row.last_reply}." if row.last_reply else "")
+            return f"Expired after {_times(row.attempts)}, {took} after it was due." + (
+                f" Last answer: {row.last_reply}." if row.last_reply else ""
+            )
         case Status.CANCELLED:
             return f"Cancelled after {_times(row.attempts)}."
         case _:

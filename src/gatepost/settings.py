@@ -37,7 +37,9 @@ class Http(Section, frozen=True):
     listen: Annotated[str, Meta(description="host:port of the API and the pages; empty switches the door off")] = "127.0.0.1:8025"
     max_connections: Annotated[int, Meta(ge=1, description="open connections at once")] = 2_000
     header_timeout_s: Annotated[int, Meta(ge=1, description="time a client has for its request, and between requests")] = 30
-    show_content: Annotated[bool, Meta(description="let the pages show the content of mail that really was sent, not only of sandboxed mail")] = False
+    show_content: Annotated[
+        bool, Meta(description="let the pages show the content of mail that really was sent, not only of sandboxed mail")
+    ] = False
 
 
 class Smtp(Section, frozen=True):
@@ -67,7 +69,9 @@ class Tls(Section, frozen=True):
 class Egress(Section, frozen=True):
     """How mail leaves."""
 
-    default_route: Annotated[str, Meta(description="sandbox (nothing leaves), mx (straight to recipients' servers), or a relay's name")] = "sandbox"
+    default_route: Annotated[str, Meta(description="sandbox (nothing leaves), mx (straight to recipients' servers), or a relay's name")] = (
+        "sandbox"
+    )
     hostname: Annotated[str, Meta(description="EHLO name and domain of Message-IDs; empty is this machine's name")] = ""
     source_address: Annotated[str, Meta(description="local address to connect from; empty lets the system choose")] = ""
     mx_port: Annotated[int, Meta(ge=1, le=65535, description="port of recipients' servers")] = 25
@@ -83,7 +87,13 @@ class Egress(Section, frozen=True):
 class Relay(Section, frozen=True):
     """One SMTP smarthost."""
 
-    url: Annotated[str, Meta(description="smtp://[user:password@]host:port, smtps:// for TLS from the first byte; ?tls=never|may|must (default: may, must with a password)")]
+    url: Annotated[
+        str,
+        Meta(
+            description="smtp://[user:password@]host:port, smtps:// for TLS from the first byte;"
+            " ?tls=never|may|must (default: may, must with a password)"
+        ),
+    ]
 
 
 class Dns(Section, frozen=True):
@@ -99,8 +109,13 @@ _SCHEDULE = [60, 300, 900, 1800, 3600, 7200, 10800, 14400]
 class Retry(Section, frozen=True):
     """What happens after a refusal for now."""
 
-    schedule: Annotated[list[int], Meta(min_length=1, max_length=100, description="seconds to wait after attempt 1, 2, …; the last one repeats until max_age_s")] = msgspec.field(default_factory=lambda: list(_SCHEDULE))
-    max_age_s: Annotated[int, Meta(ge=60, description="give up this long after a message was due, unless it says otherwise itself")] = 72 * 3600
+    schedule: Annotated[
+        list[int],
+        Meta(min_length=1, max_length=100, description="seconds to wait after attempt 1, 2, …; the last one repeats until max_age_s"),
+    ] = msgspec.field(default_factory=lambda: list(_SCHEDULE))
+    max_age_s: Annotated[int, Meta(ge=60, description="give up this long after a message was due, unless it says otherwise itself")] = (
+        72 * 3600
+    )
     jitter: Annotated[float, Meta(ge=0, le=0.9, description="random share of each wait, so that retries do not come in waves")] = 0.1
 
 
@@ -113,7 +128,9 @@ class Limits(Section, frozen=True):
     attachments: Annotated[int, Meta(ge=0, description="attachments of one message")] = 50
     header_bytes: Annotated[int, Meta(ge=1024, description="size of all header fields together")] = 256 * 1024
     headers: Annotated[int, Meta(ge=1, description="number of header fields")] = 500
-    line_bytes: Annotated[int, Meta(ge=998, description="length of one line of a raw message, without CRLF (RFC 5322 §2.1.1 asks for at most 998)")] = 998
+    line_bytes: Annotated[
+        int, Meta(ge=998, description="length of one line of a raw message, without CRLF (RFC 5322 §2.1.1 asks for at most 998)")
+    ] = 998
     mime_depth: Annotated[int, Meta(ge=1, le=100, description="nesting of MIME parts")] = 20
     mime_parts: Annotated[int, Meta(ge=1, le=10_000, description="number of MIME parts")] = 500
     schedule_ahead_s: Annotated[int, Meta(ge=0, description="how far ahead a message may be scheduled")] = 30 * 86400
@@ -277,8 +294,9 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
             continue
         name = variable.removeprefix(_PREFIX).lower().replace("__", ".")
         if name.endswith("_file") and not _is_option(name):
-            name, text = name.removesuffix("_file"), _read_secret(variable, text)
-        found[name] = (parse_value(text), variable)
+            found[name.removesuffix("_file")] = (parse_value(_read_secret(variable, text)), variable)
+        else:
+            found[name] = (parse_value(text), variable)
     return found
 
 

@@ -86,7 +86,9 @@ def decide(due: Due, outcome: Outcome, schedule: RetrySchedule, now: Instant, ch
             assert_never(outcome)
 
 
-def _defer(due: Due, category: Category, data: dict[str, Any], schedule: RetrySchedule, now: Instant, chance: float, *, counts: bool) -> Decision:
+def _defer(
+    due: Due, category: Category, data: dict[str, Any], schedule: RetrySchedule, now: Instant, chance: float, *, counts: bool
+) -> Decision:
     if now >= due.expires_at:
         return Decision(status=Status.EXPIRED, reason=Category.EXPIRED.value, event=EventType.EXPIRED, data=data, retries=due.retries)
     retries = due.retries + 1 if counts else due.retries
@@ -208,22 +210,38 @@ def _state(result: Result) -> dict[str, Any]:
         raise IllegalTransition(decision.status)
     reply = None if outcome is None else _reply_of(outcome)
     return {
-        "b_message_id": due.message_id, "b_n": due.n, "status": decision.status.value, "reason": decision.reason,
-        "attempts": due.attempt - (outcome is None), "last_reply": (str(reply) if reply else decision.data.get("detail")),
-        "last_host": None if outcome is None else outcome.exchange.host, "updated_at": result.at,
+        "b_message_id": due.message_id,
+        "b_n": due.n,
+        "status": decision.status.value,
+        "reason": decision.reason,
+        "attempts": due.attempt - (outcome is None),
+        "last_reply": (str(reply) if reply else decision.data.get("detail")),
+        "last_host": None if outcome is None else outcome.exchange.host,
+        "updated_at": result.at,
         "final_at": result.at if decision.due_at is None else None,
-    }  # fmt: skip
+    }
 
 
 def _attempt(result: Result, outcome: Outcome) -> dict[str, Any]:
     due, exchange, reply = result.due, outcome.exchange, _reply_of(outcome)
     return {
-        "message_id": due.message_id, "n": due.n, "number": due.attempt, "outcome": kind_of(outcome), "category": category_of(outcome),
-        "detail": None if isinstance(outcome, Delivered) else outcome.detail, "code": reply.code if reply else None,
-        "enhanced": reply.enhanced if reply else None, "reply": reply.text if reply else None, "route": exchange.route, "host": exchange.host,
-        "peer": exchange.peer, "tls": exchange.tls, "started_at": exchange.started_at, "finished_at": exchange.finished_at,
+        "message_id": due.message_id,
+        "n": due.n,
+        "number": due.attempt,
+        "outcome": kind_of(outcome),
+        "category": category_of(outcome),
+        "detail": None if isinstance(outcome, Delivered) else outcome.detail,
+        "code": reply.code if reply else None,
+        "enhanced": reply.enhanced if reply else None,
+        "reply": reply.text if reply else None,
+        "route": exchange.route,
+        "host": exchange.host,
+        "peer": exchange.peer,
+        "tls": exchange.tls,
+        "started_at": exchange.started_at,
+        "finished_at": exchange.finished_at,
         "transcript": exchange.transcript,
-    }  # fmt: skip
+    }
 
 
 def _event(result: Result) -> Event:

@@ -91,7 +91,7 @@ def test_an_address_to_listen_on_is_read(text: str, expected: tuple[str, int]) -
 @pytest.mark.parametrize("text", ["8025", ":8025", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:70000"])
 def test_an_address_that_is_none_names_its_option(text: str) -> None:
     """The operator reads which option is wrong."""
-    with pytest.raises(InvalidSettings, match="http[.]listen"):
+    with pytest.raises(InvalidSettings, match=r"http\.listen"):
         listen_address("http.listen", text)
 
 

@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - a case is read best on one line
 """
 A data directory full of mail that looks like real life: for the pages' tests and for the picture in the README.
 

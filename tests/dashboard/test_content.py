@@ -6,7 +6,6 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from gatepost import ids
 from tests.dashboard.conftest import fill
 from tests.dashboard.seed import Mail, To, store
 from tests.dashboard.site import Site, running_site
@@ -114,7 +113,7 @@ def test_a_file_is_downloaded_and_never_opened(site: Site, client: httpx.Client)
 
 
 @pytest.mark.parametrize(
-    "path", ["/m/nope", f"/m/{ids.new_message_id()}", f"/m/{ids.new_message_id()}/raw", "/static/app.py", "/live?message=x"]
+    "path", ["/m/nope", "/m/msg_01m85v75k70000000000000000", "/m/msg_01m85v75k70000000000000000/raw", "/static/app.py", "/live?message=x"]
 )
 def test_what_is_not_there_is_not_found(client: httpx.Client, path: str) -> None:
     """The refusal has the code of the API, a sentence, and an id to quote."""

@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - a case is read best on one line
 """A message's HTML, cleaned for the preview."""
 
 import pytest

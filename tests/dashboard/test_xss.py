@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - a case is read best on one line
 """Stored script and tracking in messages (THREATS 57), in a real Chromium: nothing runs, nothing is asked for."""
 
 import socket

@@ -58,6 +58,16 @@ def test_json_bombs_and_broken_json_are_refused_quickly(client, body, status):
     assert time.monotonic() - started < 1
 
 
+@pytest.mark.parametrize("depth", [50, 300, 480, 700, 900, 990, 1500])
+@pytest.mark.parametrize("innermost", [b'{"x":1,"x":2}', b"1"])
+def test_no_depth_of_nesting_breaks_anything(client, depth, innermost):
+    """At every depth, around the interpreter's own bound too: an answer, never a fault of ours."""
+    variables = b'{"a":' * depth + innermost + b"}" * depth
+    body = b'{"from":"a@acme.example","to":["b@example.net"],"text":"{{ a.a }}","subject":"x","variables":' + variables + b"}"
+    answer = _post(client, body, "/v1/messages/validate")
+    assert answer.status_code in ({200, 400, 422} if innermost == b"1" else {400, 422}), answer.text[:200]
+
+
 @pytest.mark.parametrize("field", [None, "metadata", "headers", "variables"])
 def test_a_million_keys_are_refused_quickly(client, field):
     """Bounded work for 12 MB of keys, whether the object is open or closed."""

@@ -66,7 +66,7 @@ def prepare(data: Path, **flags: str) -> str:
     return asyncio.run(run())
 
 
-def until(condition: Any, seconds: float = 20.0) -> Any:
+def until(condition: Any, seconds: float = 40.0) -> Any:
     """Wait until a condition holds; return its value."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -89,7 +89,11 @@ class Serving:
         command = [sys.executable, "-m", "gatepost", "serve", "--data", str(data), *sets]
         self.process = subprocess.Popen(command, stdout=self._log, stderr=self._log, env=environment(**more))
         if is_ready:
-            self.wait_until_ready()
+            try:
+                self.wait_until_ready()
+            except BaseException:
+                self.__exit__()
+                raise
 
     def __enter__(self) -> Self:
         return self
@@ -118,7 +122,7 @@ class Serving:
             assert self.process.poll() is None, self.log
             return self._facts["pid"] == self.process.pid
 
-        until(is_ready)
+        until(is_ready, 60)
 
     @property
     def _facts(self) -> dict[str, Any]:

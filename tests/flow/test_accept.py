@@ -83,7 +83,9 @@ def submission(*to, sender="shop@acme.example", **fields):
 
 def raw(content=RAW, to=("ann@example.net",), envelope_from="shop@acme.example", **fields):
     recipients = tuple(EnvelopeRecipient(address=parse_address(one)) for one in to)
-    return RawSubmission(envelope_from=parse_address(envelope_from) if envelope_from else None, recipients=recipients, content=content, **fields)
+    return RawSubmission(
+        envelope_from=parse_address(envelope_from) if envelope_from else None, recipients=recipients, content=content, **fields
+    )
 
 
 async def refusal(awaitable):
@@ -135,7 +137,9 @@ def test_a_domain_that_was_just_added_works_at_once(make_engine, tmp_path):
 
     async def work(house):
         house.clock.advance(1)
-        domain = Domain(id="dom_new", tenant_id=house.tenant_id, name="new.example", status=DomainStatus.VERIFIED, is_trusted=True, created_at=0)
+        domain = Domain(
+            id="dom_new", tenant_id=house.tenant_id, name="new.example", status=DomainStatus.VERIFIED, is_trusted=True, created_at=0
+        )
         await house.engine.write(lambda conn: tenants.insert_domain(conn, domain))
         await house.acceptor.submit(house.caller, submission(sender="a@new.example"))
 
@@ -149,7 +153,11 @@ def test_suppressed_recipients_are_named_and_never_queued(make_engine, tmp_path)
         await house.suppress("bob@example.net")
         await house.suppress("cy@example.net", "bulk")
         (result,) = (await house.acceptor.submit(house.caller, submission("ann@example.net", "Bob@example.net", "cy@example.net"))).results
-        assert [(one.status, one.reason) for one in result.recipients] == [("queued", None), ("suppressed", "hard_bounce"), ("queued", None)]
+        assert [(one.status, one.reason) for one in result.recipients] == [
+            ("queued", None),
+            ("suppressed", "hard_bounce"),
+            ("queued", None),
+        ]
         assert [one.n for one in await house.engine.read(lambda conn: queue.of_message(conn, result.id))] == [0, 2]
         types = [one.type for one in await house.engine.read(lambda conn: facts.events_of(conn, result.id))]
         assert types == ["message.accepted", "recipient.suppressed"]
@@ -172,8 +180,12 @@ def test_limits_are_the_same_at_both_doors(make_engine, tmp_path):
         assert (await refusal(house.acceptor.submit(house.caller, submission(text=large * 100)))).code == "payload_too_large"
         assert (await refusal(house.acceptor.submit_raw(house.caller, raw(RAW + large.encode() * 100)))).code == "payload_too_large"
         late = house.clock.now() + 3_601_000
-        assert (await refusal(house.acceptor.submit(house.caller, submission(steering=Steering(scheduled_at=late))))).faults[0].code == "too_far_ahead"
-        assert (await refusal(house.acceptor.submit_raw(house.caller, raw(steering=Steering(scheduled_at=late))))).faults[0].code == "too_far_ahead"
+        assert (await refusal(house.acceptor.submit(house.caller, submission(steering=Steering(scheduled_at=late))))).faults[
+            0
+        ].code == "too_far_ahead"
+        assert (await refusal(house.acceptor.submit_raw(house.caller, raw(steering=Steering(scheduled_at=late))))).faults[
+            0
+        ].code == "too_far_ahead"
         assert await house.stored() == []
 
     run(make_engine, tmp_path, work, limits=Limits(recipients=5, message_bytes=4096, schedule_ahead_s=3600))

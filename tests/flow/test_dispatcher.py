@@ -148,9 +148,7 @@ def test_a_stuck_site_does_not_hold_up_another_in_its_shard(make_engine, tmp_pat
     """With a thousand messages for a site that answers nothing, another site's mail goes at once."""
 
     async def work(house):
-        same_shard = next(
-            name for n in range(10_000) if (name := f"s{n}.example") and queue_shard(name) == queue_shard("example.net")
-        )
+        same_shard = next(name for n in range(10_000) if (name := f"s{n}.example") and queue_shard(name) == queue_shard("example.net"))
         await house.engine.write(lambda conn: [put_message(conn, due_at=NOW - 100) for _ in range(1000)])
         house.courier.gate.clear()
         for _ in range(5):

@@ -14,6 +14,9 @@ import pytest
 
 from tests.flow.serving import Serving, gatepost, prepare, until
 
+_LONG_LEASES = "workers.lease_s=600"
+"""No test waits for such a lease to end: whoever needs a shard earlier must have been given it."""
+
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
@@ -32,16 +35,16 @@ def serving(data: Path, key: str) -> Iterator[Serving]:
         yield running
 
 
-def test_a_killed_dispatch_process_is_replaced_and_mail_goes_on(serving: Serving, key: str) -> None:
-    """SIGKILL of a dispatch process: its shards are free at once, a new one delivers, long before a lease ends."""
-    (old,) = serving.children("dispatch")
-    assert until(lambda: serving.status_of(key, serving.send(key)))
-    os.kill(old, signal.SIGKILL)
-    started = time.monotonic()
-    message_id = serving.send(key)
-    until(lambda: serving.status_of(key, message_id) == "delivered")
-    assert time.monotonic() - started < 12, "the leases of the dead process were waited for"
-    assert serving.children("dispatch") != [old]
+def test_a_killed_dispatch_process_is_replaced_and_mail_goes_on(data: Path, key: str) -> None:
+    """SIGKILL of a dispatch process: its shards are given back at once, however long its leases ran, and a new one delivers."""
+    with Serving(data, _LONG_LEASES) as serving:
+        (old,) = serving.children("dispatch")
+        first = serving.send(key)
+        until(lambda: serving.status_of(key, first) == "delivered")
+        os.kill(old, signal.SIGKILL)
+        second = serving.send(key)
+        until(lambda: serving.status_of(key, second) == "delivered")
+        assert serving.children("dispatch") != [old]
 
 
 def test_a_killed_door_is_replaced_on_the_same_port(data: Path, key: str) -> None:
@@ -60,7 +63,7 @@ def test_sigterm_stops_everything_and_leaves_no_lease(serving: Serving, key: str
     serving.send(key)
     pids = serving.children()
     serving.process.send_signal(signal.SIGTERM)
-    assert serving.process.wait(10) == 0
+    assert serving.process.wait(25) == 0
     assert not [pid for pid in pids if psutil.pid_exists(pid)]
     with sqlite3.connect(serving.data / "gatepost.db") as conn:
         assert conn.execute("SELECT count(*) FROM shard_lease WHERE owner IS NOT NULL").fetchone() == (0,)
@@ -87,11 +90,13 @@ def test_children_die_with_a_killed_supervisor(serving: Serving) -> None:
 
 def test_a_start_right_after_a_killed_supervisor_works(data: Path, key: str) -> None:
     """What a power cut or an impatient operator does: kill, start again; mail flows at once, though leases were held."""
-    with Serving(data) as first:
+    with Serving(data, _LONG_LEASES) as first:
+        message_id = first.send(key)
+        until(lambda: first.status_of(key, message_id) == "delivered")
         first.process.kill()
-        with Serving(data) as second:
+        with Serving(data, _LONG_LEASES) as second:
             message_id = second.send(key)
-            until(lambda: second.status_of(key, message_id) == "delivered", 8)
+            until(lambda: second.status_of(key, message_id) == "delivered")
 
 
 def test_a_taken_port_is_said_and_not_tried_for_ever(data: Path) -> None:
@@ -118,7 +123,7 @@ def test_a_database_that_is_away_at_the_start_is_waited_for(data: Path) -> None:
         time.sleep(1)
         assert serving.children() == pids, "a child crashed"
         serving.process.send_signal(signal.SIGTERM)
-        assert serving.process.wait(10) == 0
+        assert serving.process.wait(25) == 0
 
 
 def test_systemd_is_told_when_it_is_ready_and_when_it_stops(data: Path, tmp_path: Path) -> None:
@@ -179,7 +184,7 @@ def test_a_frozen_child_does_not_hold_up_the_stop(data: Path) -> None:
         with pytest.raises(subprocess.TimeoutExpired):
             serving.process.wait(2)
         serving.process.send_signal(signal.SIGTERM)
-        assert serving.process.wait(8) == 0
+        assert serving.process.wait(20) == 0
 
 
 def test_an_open_page_does_not_hold_up_the_stop(serving: Serving) -> None:
@@ -189,13 +194,13 @@ def test_an_open_page_does_not_hold_up_the_stop(serving: Serving) -> None:
         page.sendall(f"GET /live HTTP/1.1\r\nHost: {host}:{port}\r\nAccept: text/event-stream\r\n\r\n".encode())
         assert b"200 OK" in page.recv(4096)
         serving.process.send_signal(signal.SIGTERM)
-        assert serving.process.wait(8) == 0
+        assert serving.process.wait(20) == 0
 
 
 def test_ctrl_c_stops_it_like_sigterm(serving: Serving) -> None:
     """SIGINT to the whole foreground group, as a terminal sends it: exit code 0, no trace of an interrupted child."""
     serving.process.send_signal(signal.SIGINT)
-    assert serving.process.wait(10) == 0
+    assert serving.process.wait(25) == 0
     assert "Traceback" not in serving.log
 
 

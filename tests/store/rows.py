@@ -24,7 +24,10 @@ def put_message(
         "size_bytes": 5, "is_8bit": False, "is_smtputf8": False, "is_sandbox": route == "sandbox", "route": route, "tags": list(tags), "metadata": {},
         "scheduled_at": None, "expires_at": expires_at, "options": {},
     }  # fmt: skip
-    rows = [Due(**_queue_row(message_id, n, tenant_id, routes.site_of(route, domain), lane, due_at, expires_at)) for n, domain in enumerate(domains)]
+    rows = [
+        Due(**_queue_row(message_id, n, tenant_id, routes.site_of(route, domain), lane, due_at, expires_at))
+        for n, domain in enumerate(domains)
+    ]
     body = {"message_id": message_id, "encoding": "zstd", "data": b"\x28\xb5\x2f\xfd\x20\x05\x29\x00\x00hello"}
     messages.insert(conn, [message], [body], [_recipient(row, f"user{row.n}@{domain}") for row, domain in zip(rows, domains, strict=True)])
     queue.insert(conn, [row._asdict() for row in rows])

@@ -19,7 +19,9 @@ from tests.store.rows import NOW, put_message
 
 EXCHANGE = Exchange(route="mx", started_at=NOW, finished_at=NOW + 5, host="mx.example.net", transcript="S: 220 hi")
 DELIVERED = Delivered(exchange=EXCHANGE, reply=Reply(code=250, enhanced="2.0.0", text="ok"))
-DEFERRED = Deferred(exchange=EXCHANGE, category=Category.RATE_LIMITED, detail="later", reply=Reply(code=451, enhanced="4.7.1", text="later"))
+DEFERRED = Deferred(
+    exchange=EXCHANGE, category=Category.RATE_LIMITED, detail="later", reply=Reply(code=451, enhanced="4.7.1", text="later")
+)
 FAILED = Failed(exchange=EXCHANGE, category=Category.INVALID_RECIPIENT, detail="no", reply=Reply(code=550, enhanced="5.1.1", text="no"))
 UNKNOWN = Unknown(exchange=EXCHANGE, detail="the connection broke")
 SCHEDULE = RetrySchedule(waits_s=[60, 300], jitter=0)
@@ -193,7 +195,10 @@ def test_suppressions_are_found_by_tenant_stream_and_time(make_engine):
         assert await engine.write(lambda conn: add(conn, "t2", "bulk", NOW))
         wanted = [("t1", "a@b.example"), ("t2", "a@b.example"), ("t3", "a@b.example")]
         assert await engine.read(lambda conn: suppressions.matching(conn, wanted, NOW)) == {("t1", "a@b.example"): [("", "manual")]}
-        assert set(await engine.read(lambda conn: suppressions.matching(conn, wanted, NOW - 1))) == {("t1", "a@b.example"), ("t2", "a@b.example")}
+        assert set(await engine.read(lambda conn: suppressions.matching(conn, wanted, NOW - 1))) == {
+            ("t1", "a@b.example"),
+            ("t2", "a@b.example"),
+        }
         assert await engine.write(lambda conn: suppressions.remove(conn, "t1", "a@b.example")) == 1
 
     run(make_engine, work)
@@ -221,7 +226,9 @@ def test_listing_filters_and_pages_are_exact(make_engine):
 
     async def work(engine):
         rows = [
-            await engine.write(lambda conn, n=n: put_message(conn, domains=(f"d{n}.example",), tags=("odd",) if n % 2 else (), subject=f"Number {n}%"))
+            await engine.write(
+                lambda conn, n=n: put_message(conn, domains=(f"d{n}.example",), tags=("odd",) if n % 2 else (), subject=f"Number {n}%")
+            )
             for n in range(7)
         ]
         await engine.write(lambda conn: put_message(conn, tenant_id="ten_b", tags=("odd",)))

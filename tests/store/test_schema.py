@@ -18,7 +18,11 @@ from tests.store.rows import NOW, put_message
 
 
 def differences(conn):
-    partition_names = {name for (name,) in conn.execute(sa.text("SELECT relname FROM pg_class WHERE relispartition"))} if conn.dialect.name == "postgresql" else set()
+    partition_names = (
+        {name for (name,) in conn.execute(sa.text("SELECT relname FROM pg_class WHERE relispartition"))}
+        if conn.dialect.name == "postgresql"
+        else set()
+    )
 
     def include(_object, name, kind, _reflected, _compare_to):
         return not (kind == "table" and (name == "alembic_version" or name in partition_names))
@@ -66,7 +70,12 @@ def test_facts_go_to_the_partition_of_their_day(postgres_url, tmp_path):
         assert await engine.write(lambda conn: partitions.create_ahead(conn, now)) == []
         assert len(await engine.write(lambda conn: partitions.create_ahead(conn, now + DAY))) == len(PARTITIONED)
         await engine.write(lambda conn: put_message(conn))
-        tables = await engine.read(lambda conn: [str(name) for (name,) in conn.execute(sa.text("SELECT tableoid::regclass FROM message UNION SELECT tableoid::regclass FROM body"))])
+        tables = await engine.read(
+            lambda conn: [
+                str(name)
+                for (name,) in conn.execute(sa.text("SELECT tableoid::regclass FROM message UNION SELECT tableoid::regclass FROM body"))
+            ]
+        )
         assert sorted(tables) == sorted(name for name in made if name.startswith(("message_", "body_")))[0::8]
         await engine.close()
 

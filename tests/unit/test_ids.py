@@ -34,7 +34,10 @@ def test_a_recipients_identifier_leads_to_its_row(n):
     assert ids.recipient_id(message_id, n) < ids.recipient_id(message_id, n + 1)
 
 
-@pytest.mark.parametrize("bad", ["", "msg_", "msg_0", "rcp_01j00000000000000000000000", "msg_" + "z" * 26, "msg_01J00000000000000000000000", "msg_" + "0" * 25 + "u"])
+@pytest.mark.parametrize(
+    "bad",
+    ["", "msg_", "msg_0", "rcp_01j00000000000000000000000", "msg_" + "z" * 26, "msg_01J00000000000000000000000", "msg_" + "0" * 25 + "u"],
+)
 def test_what_is_no_message_identifier_is_told_apart(bad):
     """Another prefix, length, case or alphabet."""
     assert not ids.is_valid(bad, "msg")

@@ -374,5 +374,9 @@ def test_a_message_that_runs_in_a_loop_is_stopped():
 
 
 def adopt_hops(count, head):
-    raw = RawSubmission(envelope_from=None, recipients=(EnvelopeRecipient(address=parse_address("b@example.net")),), content=b"Received: by x; y\r\n" * count + head)
+    raw = RawSubmission(
+        envelope_from=None,
+        recipients=(EnvelopeRecipient(address=parse_address("b@example.net")),),
+        content=b"Received: by x; y\r\n" * count + head,
+    )
     return adopt(raw, message_id="msg_01j00000000000000000000000", hostname="gw.example", now=1_764_000_000_000, limits=Limits())

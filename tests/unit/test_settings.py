@@ -8,7 +8,9 @@ from gatepost.settings import InvalidSettings, load, options
 def test_sources_win_over_each_other_in_order(tmp_path):
     """Default < file < environment < flag; each option says where it came from."""
     (tmp_path / "gatepost.toml").write_text('[http]\nlisten = "127.0.0.1:1"\n[smtp]\nlisten = "127.0.0.1:2"\n[dns]\ntimeout_s = 1.5\n')
-    loaded = load(tmp_path, {"GATEPOST_HTTP__LISTEN": "127.0.0.1:3", "GATEPOST_SMTP__LISTEN": "127.0.0.1:4"}, {"http.listen": "127.0.0.1:5"})
+    loaded = load(
+        tmp_path, {"GATEPOST_HTTP__LISTEN": "127.0.0.1:3", "GATEPOST_SMTP__LISTEN": "127.0.0.1:4"}, {"http.listen": "127.0.0.1:5"}
+    )
     assert (loaded.settings.http.listen, loaded.settings.smtp.listen, loaded.settings.dns.timeout_s) == ("127.0.0.1:5", "127.0.0.1:4", 1.5)
     origins = {one.name: one.origin for one in options(loaded)}
     assert origins["http.listen"] == "flag"
@@ -19,7 +21,11 @@ def test_sources_win_over_each_other_in_order(tmp_path):
 
 def test_lists_and_relays_can_stand_in_the_environment(tmp_path):
     """A list is written as in TOML; a relay is named by its variable."""
-    environment = {"GATEPOST_RETRY__SCHEDULE": "[1, 5]", "GATEPOST_RELAYS__MAIN__URL": "smtp://127.0.0.1:2600?tls=never", "GATEPOST_EGRESS__DEFAULT_ROUTE": "main"}
+    environment = {
+        "GATEPOST_RETRY__SCHEDULE": "[1, 5]",
+        "GATEPOST_RELAYS__MAIN__URL": "smtp://127.0.0.1:2600?tls=never",
+        "GATEPOST_EGRESS__DEFAULT_ROUTE": "main",
+    }
     loaded = load(tmp_path, environment).settings
     assert loaded.retry.schedule == [1, 5]
     assert loaded.relays["main"].url == "smtp://127.0.0.1:2600?tls=never"

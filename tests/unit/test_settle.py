@@ -15,7 +15,19 @@ SCHEDULE = RetrySchedule(waits_s=[60, 300, 900, 1800, 3600, 7200, 10800, 14400],
 
 
 def due(attempt=1, retries=0, expires_at=NOW + 259_200_000):
-    return Due(shard=1, lane=1, due_at=NOW, message_id="msg_x", n=0, tenant_id="t", pool="default", site="s", attempt=attempt, retries=retries, expires_at=expires_at)
+    return Due(
+        shard=1,
+        lane=1,
+        due_at=NOW,
+        message_id="msg_x",
+        n=0,
+        tenant_id="t",
+        pool="default",
+        site="s",
+        attempt=attempt,
+        retries=retries,
+        expires_at=expires_at,
+    )
 
 
 def exchange():
@@ -26,7 +38,14 @@ replies = st.builds(Reply, code=st.integers(200, 599), enhanced=st.none() | st.j
 categories = st.sampled_from(list(Category))
 outcomes = st.one_of(
     st.builds(Delivered, exchange=st.just(exchange()), reply=replies, final=st.booleans()),
-    st.builds(Deferred, exchange=st.just(exchange()), category=categories, detail=st.text(max_size=9), reply=st.none() | replies, counts=st.booleans()),
+    st.builds(
+        Deferred,
+        exchange=st.just(exchange()),
+        category=categories,
+        detail=st.text(max_size=9),
+        reply=st.none() | replies,
+        counts=st.booleans(),
+    ),
     st.builds(Failed, exchange=st.just(exchange()), category=categories, detail=st.text(max_size=9), reply=st.none() | replies),
     st.builds(Unknown, exchange=st.just(exchange()), detail=st.text(max_size=9)),
 )

@@ -71,10 +71,8 @@ def commit(conn: Connection, units: Sequence[Unit]) -> list[Accepted | Exception
     known = idempotency.find(conn, [_key_of(unit) for unit in units if unit.idempotency], now)
     suppressed = suppressions.matching(conn, _addresses(units), now)
     rows = _Rows()
-    answers: list[Accepted | Exception] = []
     seen: set[tuple[str, bytes]] = set()
-    for unit in units:
-        answers.append(_answer(unit, known, seen, suppressed, rows))
+    answers = [_answer(unit, known, seen, suppressed, rows) for unit in units]
     _insert(conn, rows, now)
     return answers
 
@@ -114,10 +112,13 @@ def _answer(
     if isinstance(answer, Accepted):
         rows.answers.append(
             {
-                "tenant_id": unit.tenant_id, "key_hash": key[1], "request_hash": unit.idempotency.request_hash,
-                "response": _keep(answer), "expires_at": unit.now + IDEMPOTENCY_LIFETIME,
+                "tenant_id": unit.tenant_id,
+                "key_hash": key[1],
+                "request_hash": unit.idempotency.request_hash,
+                "response": _keep(answer),
+                "expires_at": unit.now + IDEMPOTENCY_LIFETIME,
             }
-        )  # fmt: skip
+        )
     return answer
 
 
@@ -150,7 +151,9 @@ def _store(unit: Unit, suppressed: Mapping[tuple[str, str], list[tuple[str, str]
             results.append(RefusedMessage(code="all_recipients_suppressed", detail="every recipient is on the suppression list"))
         else:
             place = f"message {n}: " if len(unit.items) > 1 else ""
-            return Refused("all_recipients_suppressed", f"{place}every recipient is on the suppression list", _suppression_faults(item, why))
+            return Refused(
+                "all_recipients_suppressed", f"{place}every recipient is on the suppression list", _suppression_faults(item, why)
+            )
     for item, result, why in zip(unit.items, results, reasons, strict=True):
         if isinstance(item, Item) and isinstance(result, AcceptedMessage):
             _collect(item, result, why, unit.now, rows)
@@ -204,43 +207,90 @@ def _collect(item: Item, result: AcceptedMessage, why: Mapping[int, str], now: I
     rows.bodies.append({"message_id": draft.id, "encoding": item.stored[0], "data": item.stored[1]})
     kind = EventType.SCHEDULED if steering.scheduled_at is not None else EventType.ACCEPTED
     rows.events.append(
-        Event(id=ids.new("evt"), type=kind, tenant_id=tenant_id, at=now, message_id=draft.id, data={"source": item.source.value, "recipients": len(draft.recipients)})
+        Event(
+            id=ids.new("evt"),
+            type=kind,
+            tenant_id=tenant_id,
+            at=now,
+            message_id=draft.id,
+            data={"source": item.source.value, "recipients": len(draft.recipients)},
+        )
     )
     for n, (recipient, told) in enumerate(zip(draft.recipients, result.recipients, strict=True)):
         site = routes.site_of(item.route, recipient.address.domain)
         rows.recipients.append(_recipient_row(item, n, recipient, told, site, now))
         if n in why:
             data = {"reason": why[n]}
-            rows.events.append(Event(id=ids.new("evt"), type=EventType.SUPPRESSED, tenant_id=tenant_id, at=now, message_id=draft.id, n=n, data=data))
+            rows.events.append(
+                Event(id=ids.new("evt"), type=EventType.SUPPRESSED, tenant_id=tenant_id, at=now, message_id=draft.id, n=n, data=data)
+            )
         else:
             rows.queue.append(
                 {
-                    "shard": routes.shard_of(routes.DEFAULT_POOL, site), "lane": lane, "due_at": steering.scheduled_at or now, "message_id": draft.id,
-                    "n": n, "tenant_id": tenant_id, "pool": routes.DEFAULT_POOL, "site": site, "attempt": 1, "retries": 0, "expires_at": item.expires_at,
+                    "shard": routes.shard_of(routes.DEFAULT_POOL, site),
+                    "lane": lane,
+                    "due_at": steering.scheduled_at or now,
+                    "message_id": draft.id,
+                    "n": n,
+                    "tenant_id": tenant_id,
+                    "pool": routes.DEFAULT_POOL,
+                    "site": site,
+                    "attempt": 1,
+                    "retries": 0,
+                    "expires_at": item.expires_at,
                 }
-            )  # fmt: skip
+            )
 
 
 def _message_row(item: Item, lane: int, now: Instant) -> dict[str, Any]:
     draft, steering = item.draft, item.draft.steering
     options = {name: value for name, value in (("ret", draft.ret), ("envid", draft.envid)) if value}
     return {
-        "id": draft.id, "tenant_id": item.caller.tenant_id, "created_at": now, "stream": steering.stream, "lane": lane, "source": item.source.value,
-        "key_id": item.caller.key.id, "envelope_from": str(draft.envelope_from or ""), "from_": _shown(draft.header_from),
-        "from_domain": draft.header_from.address.domain, "subject": draft.subject, "message_id_header": draft.message_id_header,
-        "size_bytes": len(draft.content), "is_8bit": draft.is_8bit, "is_smtputf8": draft.is_smtputf8, "is_sandbox": item.route == routes.SANDBOX,
-        "route": item.route, "tags": list(steering.tags), "metadata": steering.metadata, "scheduled_at": steering.scheduled_at,
-        "expires_at": item.expires_at, "options": options,
-    }  # fmt: skip
+        "id": draft.id,
+        "tenant_id": item.caller.tenant_id,
+        "created_at": now,
+        "stream": steering.stream,
+        "lane": lane,
+        "source": item.source.value,
+        "key_id": item.caller.key.id,
+        "envelope_from": str(draft.envelope_from or ""),
+        "from_": _shown(draft.header_from),
+        "from_domain": draft.header_from.address.domain,
+        "subject": draft.subject,
+        "message_id_header": draft.message_id_header,
+        "size_bytes": len(draft.content),
+        "is_8bit": draft.is_8bit,
+        "is_smtputf8": draft.is_smtputf8,
+        "is_sandbox": item.route == routes.SANDBOX,
+        "route": item.route,
+        "tags": list(steering.tags),
+        "metadata": steering.metadata,
+        "scheduled_at": steering.scheduled_at,
+        "expires_at": item.expires_at,
+        "options": options,
+    }
 
 
 def _recipient_row(item: Item, n: int, recipient: EnvelopeRecipient, told: AcceptedRecipient, site: str, now: Instant) -> dict[str, Any]:
     is_suppressed = told.status == Status.SUPPRESSED.value
     return {
-        "message_id": item.draft.id, "n": n, "tenant_id": item.caller.tenant_id, "address": told.address, "address_key": recipient.address.key,
-        "kind": told.kind, "site": site, "status": told.status, "reason": told.reason, "attempts": 0, "last_reply": None, "last_host": None,
-        "updated_at": now, "final_at": now if is_suppressed else None, "notify": recipient.notify, "orcpt": recipient.orcpt,
-    }  # fmt: skip
+        "message_id": item.draft.id,
+        "n": n,
+        "tenant_id": item.caller.tenant_id,
+        "address": told.address,
+        "address_key": recipient.address.key,
+        "kind": told.kind,
+        "site": site,
+        "status": told.status,
+        "reason": told.reason,
+        "attempts": 0,
+        "last_reply": None,
+        "last_host": None,
+        "updated_at": now,
+        "final_at": now if is_suppressed else None,
+        "notify": recipient.notify,
+        "orcpt": recipient.orcpt,
+    }
 
 
 def _shown(mailbox: Mailbox) -> str:

@@ -48,7 +48,7 @@ class Failure(click.ClickException):
         self.errors = list(errors)
         self.as_json = as_json
 
-    def show(self, file: Any = None) -> None:  # noqa: ARG002 - click's signature
+    def show(self, file: Any = None) -> None:
         """Print the line, or the JSON object."""
         if self.as_json:
             print_json({"error": {"code": self.code, "detail": self.message, "advice": self.advice, "errors": self.errors}})

@@ -4,18 +4,17 @@ from pathlib import Path
 from typing import Any
 
 import click
-from sqlalchemy import Connection, Row
+from sqlalchemy import Row
 
-from gatepost import ids
 from gatepost.cli.opening import Opened, run_with_store
 from gatepost.cli.options import json_option, store_options
 from gatepost.cli.output import failing_clearly, moment, print_json, print_table
-from gatepost.clock import Instant, iso
-from gatepost.domain.address import InvalidAddress, parse_address
-from gatepost.domain.errors import Fault, Refused, invalid
-from gatepost.domain.event import Event, EventType
+from gatepost.clock import iso
+from gatepost.domain.address import Address, InvalidAddress, parse_address
+from gatepost.domain.errors import Fault, invalid
 from gatepost.domain.message import STREAMS
-from gatepost.store import facts, suppressions
+from gatepost.store import suppressions
+from gatepost.tenants.suppressions import Suppression, Suppressions
 
 _STREAM = click.Choice(list(STREAMS))
 
@@ -37,11 +36,8 @@ def add(address: str, *, reason: str, note: str, stream: str | None, data: Path,
     """Suppress an address: messages to it are refused from now on."""
 
     async def work(store: Opened) -> Row[Any]:
-        row = {
-            "tenant_id": store.tenant_id, "address": _key_of(address), "stream": stream or suppressions.EVERY_STREAM, "id": ids.new("sup"),
-            "reason": reason, "note": note, "created_at": store.clock.now(), "expires_at": None,
-        }  # fmt: skip
-        return await store.engine.write(lambda conn: _put(conn, row))
+        wanted = Suppression(address=_parsed(address), reason=reason, stream=stream, note=note)
+        return (await Suppressions(store.engine, store.clock).add(store.tenant_id, [wanted])).rows[0]
 
     row = run_with_store(data, flags, work)
     if as_json:
@@ -79,42 +75,20 @@ def remove(address: str, *, stream: str | None, data: Path, flags: dict[str, Any
     """Lift the suppressions of an address."""
 
     async def work(store: Opened) -> int:
-        key, now = _key_of(address), store.clock.now()
-        return await store.engine.write(lambda conn: _lift(conn, store.tenant_id, key, stream, now))
+        return await Suppressions(store.engine, store.clock).lift(store.tenant_id, _parsed(address), stream)
 
     count = run_with_store(data, flags, work)
     if as_json:
-        print_json({"address": _key_of(address), "removed": count})
+        print_json({"address": _parsed(address).key, "removed": count})
     else:
-        click.echo(f"{_key_of(address)} may get mail again.")
+        click.echo(f"{_parsed(address).key} may get mail again.")
 
 
-def _key_of(address: str) -> str:
+def _parsed(address: str) -> Address:
     try:
-        return parse_address(address).key
+        return parse_address(address)
     except InvalidAddress as error:
         raise invalid(Fault("/address", "invalid_address", str(error))) from None
-
-
-def _put(conn: Connection, row: dict[str, Any]) -> Row[Any]:
-    if suppressions.put(conn, row):
-        data = {"address": row["address"], "stream": row["stream"] or None, "reason": row["reason"]}
-        facts.insert_events(conn, [_event(EventType.SUPPRESSION_ADDED, row["tenant_id"], row["created_at"], data)])
-    found = suppressions.get(conn, row["tenant_id"], row["address"], row["stream"])
-    assert found is not None
-    return found
-
-
-def _lift(conn: Connection, tenant_id: str, key: str, stream: str | None, now: Instant) -> int:
-    count = suppressions.remove(conn, tenant_id, key, stream)
-    if not count:
-        raise Refused("not_found", f"{key} is not suppressed")
-    facts.insert_events(conn, [_event(EventType.SUPPRESSION_REMOVED, tenant_id, now, {"address": key, "stream": stream})])
-    return count
-
-
-def _event(kind: EventType, tenant_id: str, now: Instant, data: dict[str, Any]) -> Event:
-    return Event(id=ids.new("evt"), type=kind, tenant_id=tenant_id, at=now, data=data)
 
 
 def _as_json(row: Row[Any]) -> dict[str, Any]:

@@ -149,9 +149,9 @@ _OUTCOMES = {
 def _attempt_step(row: Row[Any]) -> Step:
     kind, word = _OUTCOMES[row.outcome]
     is_remote = row.route != SANDBOX
-    host = (row.host or "no host reached") if is_remote else ""
+    host = row.host or ("no host reached" if is_remote else "")
     tls = (row.tls or "without TLS") if is_remote and row.host else ""
-    facts = (row.route, host, row.peer or "", tls, row.category or "")
+    facts = (row.route, "" if host.startswith(SANDBOX) else host, row.peer or "", tls, row.category or "")
     reply = " ".join(str(part) for part in (row.code, row.enhanced, row.reply) if part) or row.detail or ""
     return Step(
         at=row.started_at,

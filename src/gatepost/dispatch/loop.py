@@ -294,6 +294,7 @@ class Dispatcher:
         for row in rows:
             if self._in_flight.pop((row.message_id, row.n), None) is not None:
                 self._per_lane[row.shard, row.lane] -= 1
+        metrics.in_flight.set(len(self._in_flight))
 
     def _let_go(self, group: _Group) -> None:
         """Forget a group that was not delivered; the next look at the queue finds it again."""
@@ -372,12 +373,19 @@ class Dispatcher:
             except StorageUnavailable as error:
                 outcome = Deferred(exchange=outcome.exchange, category=Category.REMOTE_SYSTEM, detail=str(error), counts=False)
         decision = expire(row) if outcome is None else decide(row, outcome, self._schedule, now, self._chance.random())
-        return Result(due=row, epoch=epoch, outcome=outcome, decision=decision, event_id=new_event_id(), at=now, address=address, captured=captured)
+        return Result(
+            due=row, epoch=epoch, outcome=outcome, decision=decision, event_id=new_event_id(), at=now, address=address, captured=captured
+        )
 
     def _on_settled(self, result: Result, settled: Settled) -> None:
         if settled.is_fenced:
             metrics.results_fenced.inc()
-            maillog.trouble("a result came too late: the shard has another owner", message_id=result.due.message_id, n=result.due.n, shard=result.due.shard)
+            maillog.trouble(
+                "a result came too late: the shard has another owner",
+                message_id=result.due.message_id,
+                n=result.due.n,
+                shard=result.due.shard,
+            )
         else:
             _tell(result)
         self._forget([result.due])
@@ -387,7 +395,9 @@ def _read(conn: Connection, look: _Look) -> _Claim:
     paused = frozenset(sites.paused(conn))
     present = [shard for shard in queue.shards_with_rows(conn) if shard in look.shards]
     urgent = _due(conn, look, present, [Lane.CODES], _URGENT_EXTRA, paused)
-    others = _due(conn, look, present, [lane for lane in Lane if lane is not Lane.CODES], look.room, paused | look.full) if look.room > 0 else []
+    others = (
+        _due(conn, look, present, [lane for lane in Lane if lane is not Lane.CODES], look.room, paused | look.full) if look.room > 0 else []
+    )
     rows = urgent + others[: look.room]
     message_ids = list(dict.fromkeys(row.message_id for row in rows))
     materials = messages.materials(conn, message_ids, _BYTES_IN_MEMORY // 2)
@@ -450,7 +460,17 @@ def _tell(result: Result) -> None:
     if isinstance(outcome, Unknown):
         metrics.possible_duplicates.inc()
     maillog.attempted(
-        address=result.address, message_id=due.message_id, n=due.n, attempt=due.attempt, status=decision.status.value, outcome=kind_of(outcome),
-        category=category_of(outcome), route=route, site=due.site, host=exchange.host, smtp_code=decision.data.get("smtp_code"),
-        enhanced_code=decision.data.get("enhanced_code"), duration_ms=exchange.finished_at - exchange.started_at,
-    )  # fmt: skip
+        address=result.address,
+        message_id=due.message_id,
+        n=due.n,
+        attempt=due.attempt,
+        status=decision.status.value,
+        outcome=kind_of(outcome),
+        category=category_of(outcome),
+        route=route,
+        site=due.site,
+        host=exchange.host,
+        smtp_code=decision.data.get("smtp_code"),
+        enhanced_code=decision.data.get("enhanced_code"),
+        duration_ms=exchange.finished_at - exchange.started_at,
+    )

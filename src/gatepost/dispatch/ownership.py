@@ -35,7 +35,7 @@ class Ownership:
 
     @property
     def node_id(self) -> str:
-        """This process, as it stands in the leases."""
+        """The name of this process, as it stands in the leases."""
         return self._node_id
 
     def is_due(self) -> bool:

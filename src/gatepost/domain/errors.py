@@ -31,26 +31,84 @@ class ErrorCode:
 
 _ALL = (
     ErrorCode("validation_failed", 422, "554 5.6.0", "The request is not valid", "Correct the fields named in errors and send it again."),
-    ErrorCode("malformed_request", 400, "501 5.5.4", "The request cannot be read", "Send a well-formed body; detail says where reading stopped."),
-    ErrorCode("authentication_required", 401, "530 5.7.0", "Authentication is required", "Send a valid API key: as a Bearer token over HTTP, as the AUTH password over SMTP."),
-    ErrorCode("authentication_failed", 401, "535 5.7.8", "The credentials are not valid", "Check that the key is complete and not revoked; make a new one with gatepost key create."),
+    ErrorCode(
+        "malformed_request", 400, "501 5.5.4", "The request cannot be read", "Send a well-formed body; detail says where reading stopped."
+    ),
+    ErrorCode(
+        "authentication_required",
+        401,
+        "530 5.7.0",
+        "Authentication is required",
+        "Send a valid API key: as a Bearer token over HTTP, as the AUTH password over SMTP.",
+    ),
+    ErrorCode(
+        "authentication_failed",
+        401,
+        "535 5.7.8",
+        "The credentials are not valid",
+        "Check that the key is complete and not revoked; make a new one with gatepost key create.",
+    ),
     ErrorCode("permission_denied", 403, "550 5.7.1", "This key may not do that", "Use a key that is allowed to do it."),
-    ErrorCode("domain_not_verified", 403, "550 5.7.1", "The sender's domain is not verified", "Add the domain and publish its DNS records, then verify it."),
-    ErrorCode("encryption_required", 403, "538 5.7.11", "An encrypted connection is required", "Use TLS: STARTTLS or the TLS port over SMTP, https over HTTP."),
+    ErrorCode(
+        "domain_not_verified",
+        403,
+        "550 5.7.1",
+        "The sender's domain is not verified",
+        "Add the domain and publish its DNS records, then verify it.",
+    ),
+    ErrorCode(
+        "encryption_required",
+        403,
+        "538 5.7.11",
+        "An encrypted connection is required",
+        "Use TLS: STARTTLS or the TLS port over SMTP, https over HTTP.",
+    ),
     ErrorCode("not_found", 404, "550 5.1.1", "There is no such thing", "Check the identifier."),
     ErrorCode("method_not_allowed", 405, "502 5.5.1", "This method is not allowed here", "Use one of the methods in the Allow header."),
     ErrorCode("conflict", 409, "550 5.7.0", "The current state does not allow that", "Read the object again and decide anew."),
-    ErrorCode("idempotency_in_progress", 409, "451 4.7.0", "The first request with this idempotency key is still running", "Repeat the request after Retry-After seconds."),
+    ErrorCode(
+        "idempotency_in_progress",
+        409,
+        "451 4.7.0",
+        "The first request with this idempotency key is still running",
+        "Repeat the request after Retry-After seconds.",
+    ),
     ErrorCode("payload_too_large", 413, "552 5.3.4", "The message is too large", "Send less: detail names the limit."),
-    ErrorCode("unsupported_media_type", 415, "554 5.6.1", "This content type is not supported", "Send the content type that the documentation names, without Content-Encoding."),
-    ErrorCode("all_recipients_suppressed", 422, "550 5.7.1", "Every recipient is suppressed", "Remove the addresses from your list, or lift the suppressions."),
-    ErrorCode("idempotency_key_reused", 422, "554 5.7.0", "This idempotency key was used for another request", "Use a new key for a new request."),
+    ErrorCode(
+        "unsupported_media_type",
+        415,
+        "554 5.6.1",
+        "This content type is not supported",
+        "Send the content type that the documentation names, without Content-Encoding.",
+    ),
+    ErrorCode(
+        "all_recipients_suppressed",
+        422,
+        "550 5.7.1",
+        "Every recipient is suppressed",
+        "Remove the addresses from your list, or lift the suppressions.",
+    ),
+    ErrorCode(
+        "idempotency_key_reused", 422, "554 5.7.0", "This idempotency key was used for another request", "Use a new key for a new request."
+    ),
     ErrorCode("too_many_recipients", 422, "452 4.5.3", "Too many recipients", "Split the message: detail names the limit."),
     ErrorCode("rate_limited", 429, "452 4.7.1", "Too many requests", "Wait Retry-After seconds."),
     ErrorCode("quota_exceeded", 429, "452 4.7.1", "The quota is used up", "Wait until the quota renews, or ask for a larger one."),
-    ErrorCode("internal_error", 500, "451 4.3.0", "Something went wrong here", "Nothing was accepted. Try again; report the request id if it stays."),
+    ErrorCode(
+        "internal_error",
+        500,
+        "451 4.3.0",
+        "Something went wrong here",
+        "Nothing was accepted. Try again; report the request id if it stays.",
+    ),
     ErrorCode("overloaded", 503, "451 4.3.2", "The gateway is busy", "Try again after Retry-After seconds."),
-    ErrorCode("storage_unavailable", 503, "451 4.3.1", "The message cannot be stored now", "Nothing was accepted. Try again after Retry-After seconds."),
+    ErrorCode(
+        "storage_unavailable",
+        503,
+        "451 4.3.1",
+        "The message cannot be stored now",
+        "Nothing was accepted. Try again after Retry-After seconds.",
+    ),
 )
 
 CATALOGUE: Final[dict[str, ErrorCode]] = {error.code: error for error in _ALL}

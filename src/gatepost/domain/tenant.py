@@ -68,7 +68,8 @@ class DkimKey:
         algorithm: `rsa-sha256` or `ed25519-sha256` (RFC 8463).
         private_pem: PKCS#8, unencrypted.
         public: Base64 of the public key as it stands in DNS (`p=`).
-        status: `pending` keys wait for their DNS record; `active` ones sign; `retired` ones stay published until mail signed with them has arrived.
+        status: `pending` keys wait for their DNS record; `active` ones sign; `retired` ones stay published until mail
+            signed with them has arrived.
     """
 
     id: str

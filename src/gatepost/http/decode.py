@@ -96,7 +96,7 @@ def check_unique(body: bytes) -> None:
 
     value = _loads(body, as_object)
     if doubled:
-        raise invalid(*[Fault(place, "duplicate_key", "the key is given twice") for place in _places(value)])
+        raise _twice(value)
 
 
 def media_type_of(request: Request) -> tuple[str, dict[str, str]]:
@@ -167,8 +167,15 @@ def _malformed(why: object) -> Refused:
     return Refused("malformed_request", f"the body is not valid JSON: {str(why)[:200]}")
 
 
+def _twice(value: Any) -> Refused:
+    try:
+        return invalid(*[Fault(place, "duplicate_key", "the key is given twice") for place in _places(value)])
+    except RecursionError:
+        return _malformed("it is nested too deeply")
+
+
 def _places(value: Any, at: str = "") -> list[str]:
-    """Find the twice-given keys; the nesting is bounded, since the parser got here."""
+    """Find the twice-given keys."""
     if isinstance(value, list):
         return [place for n, item in enumerate(value) for place in _places(item, f"{at}/{n}")]
     if not isinstance(value, dict):

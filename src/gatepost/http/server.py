@@ -126,7 +126,7 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             super().shutdown()
 
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002
+    def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP with a problem like any other."""
         self._refuse(Refused("malformed_request", "this is not valid HTTP/1.1"))
 
@@ -209,6 +209,7 @@ class HttpDoor:
         Args:
             sock: A bound socket to listen on, instead of `http.listen`.
         """
+        self._app = app
         self._settings = settings
         self._sock = sock
         self._task: asyncio.Task[None] | None = None
@@ -236,6 +237,7 @@ class HttpDoor:
 
     async def stop(self) -> None:
         """Take no more connections, answer what is under way for at most 30 seconds, close."""
+        self._app.state.is_closing = True  # live streams end: an open page must not hold up the stop
         self._server.should_exit = True
         if self._task is not None:
             await self._task

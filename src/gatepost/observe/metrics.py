@@ -8,19 +8,27 @@ when asked, see `http`.
 
 import os
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from gatepost.observe import metric_files
+
+metric_files.reserve()
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest  # noqa: E402 - it looks at the environment
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead  # noqa: E402
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 300, 3600, 21600, 86400)
 
 messages_accepted = Counter("gatepost_messages_accepted_total", "Messages stored, by door and stream", ["source", "stream"])
-recipients_accepted = Counter("gatepost_recipients_accepted_total", "Recipients of stored messages, by door and stream", ["source", "stream"])
+recipients_accepted = Counter(
+    "gatepost_recipients_accepted_total", "Recipients of stored messages, by door and stream", ["source", "stream"]
+)
 accept_seconds = Histogram("gatepost_accept_seconds", "Time from a checked message to its commit", buckets=_BUCKETS)
 requests_refused = Counter("gatepost_requests_refused_total", "Refused requests, by door and error code", ["source", "code"])
 attempts = Counter("gatepost_attempts_total", "Delivery attempts, by route, outcome and category", ["route", "outcome", "category"])
 attempt_seconds = Histogram("gatepost_attempt_seconds", "Time of a delivery attempt", ["route"], buckets=_BUCKETS)
-delivery_seconds = Histogram("gatepost_delivery_seconds", "Time from due to taken by the next system, by route", ["route"], buckets=_BUCKETS)
+delivery_seconds = Histogram(
+    "gatepost_delivery_seconds", "Time from due to taken by the next system, by route", ["route"], buckets=_BUCKETS
+)
 recipients_final = Counter("gatepost_recipients_final_total", "Recipients that reached a final status", ["status"])
 possible_duplicates = Counter("gatepost_possible_duplicates_total", "Attempts whose connection broke after the content was sent")
 results_fenced = Counter("gatepost_results_fenced_total", "Results refused because the shard had another owner by then")

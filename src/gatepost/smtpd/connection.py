@@ -90,7 +90,7 @@ class SmtpConnection(asyncio.Protocol):
         self._has_client_ended = True
         return self._task is not None and not self._machine.is_tls
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+    def connection_lost(self, exc: Exception | None) -> None:
         """Forget the client. A message that is being accepted is accepted all the same; the client will not know."""
         self._is_lost = True
         if self._task is None and self._has_entered:

@@ -17,6 +17,7 @@ import ssl
 from typing import Any, Final
 
 from gatepost.clock import Clock
+from gatepost.observe import metrics
 from gatepost.settings import Settings
 from gatepost.smtpd.connection import HANDSHAKE_S, SmtpConnection
 from gatepost.smtpd.ports import Acceptor, Directory, OnEvent
@@ -122,12 +123,14 @@ class SmtpDoor:
         if self.is_draining or not self._caps.enter(peer):
             return False
         self._connections.add(connection)
+        metrics.connections.set(len(self._connections))
         return True
 
     def leave(self, connection: SmtpConnection, peer: Peer) -> None:
         """Forget a connection that `enter` let in; may be called twice."""
         if connection in self._connections:
             self._connections.remove(connection)
+            metrics.connections.set(len(self._connections))
             self._caps.leave(peer)
         if not self._connections and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)

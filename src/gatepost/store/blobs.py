@@ -100,7 +100,7 @@ class LocalBlobs:
                 file.write(packed)
                 file.flush()
                 os.fsync(file.fileno())
-            os.rename(temporary, path)
+            Path(temporary).rename(path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise

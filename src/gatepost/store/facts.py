@@ -25,7 +25,15 @@ def insert_events(conn: Connection, events: Sequence[Event]) -> None:
     """Record events."""
     if events:
         rows = [
-            {"id": one.id, "tenant_id": one.tenant_id, "type": one.type.value, "at": one.at, "message_id": one.message_id, "n": one.n, "data": one.data}
+            {
+                "id": one.id,
+                "tenant_id": one.tenant_id,
+                "type": one.type.value,
+                "at": one.at,
+                "message_id": one.message_id,
+                "n": one.n,
+                "data": one.data,
+            }
             for one in events
         ]
         conn.execute(sa.insert(event), rows)
@@ -40,7 +48,9 @@ def insert_captures(conn: Connection, rows: Sequence[dict[str, Any]]) -> None:
 def recorded_attempts(conn: Connection, keys: Sequence[tuple[str, int, int]]) -> set[tuple[str, int, int]]:
     """Tell which attempts (message, recipient number, attempt number) are recorded."""
     columns = attempt.c
-    statement = sa.select(columns.message_id, columns.n, columns.number).where(sa.tuple_(columns.message_id, columns.n, columns.number).in_(keys))
+    statement = sa.select(columns.message_id, columns.n, columns.number).where(
+        sa.tuple_(columns.message_id, columns.n, columns.number).in_(keys)
+    )
     return {(message_id, n, number) for message_id, n, number in conn.execute(statement)}
 
 

@@ -28,7 +28,9 @@ def find(conn: Connection, keys: Sequence[tuple[str, bytes]], now: Instant) -> d
         return {}
     columns = idempotency.c
     wanted = sa.tuple_(columns.tenant_id, columns.key_hash).in_(keys)
-    statement = sa.select(columns.tenant_id, columns.key_hash, columns.request_hash, columns.response).where(wanted, columns.expires_at > now)
+    statement = sa.select(columns.tenant_id, columns.key_hash, columns.request_hash, columns.response).where(
+        wanted, columns.expires_at > now
+    )
     return {(tenant, bytes(key)): Answered(bytes(request), response) for tenant, key, request, response in conn.execute(statement)}
 
 
@@ -42,7 +44,9 @@ def insert(conn: Connection, rows: Sequence[dict[str, Any]], now: Instant) -> No
     if not rows:
         return
     keys = [(row["tenant_id"], row["key_hash"]) for row in rows]
-    conn.execute(sa.delete(idempotency).where(sa.tuple_(idempotency.c.tenant_id, idempotency.c.key_hash).in_(keys), idempotency.c.expires_at <= now))
+    conn.execute(
+        sa.delete(idempotency).where(sa.tuple_(idempotency.c.tenant_id, idempotency.c.key_hash).in_(keys), idempotency.c.expires_at <= now)
+    )
     conn.execute(sa.insert(idempotency), rows)
 
 

@@ -16,7 +16,9 @@ from gatepost.store.schema import node, shard_lease
 def heartbeat(conn: Connection, node_id: str, host: str, pid: int, now: Instant) -> None:
     """Say that a dispatch process lives."""
     if not conn.execute(sa.update(node).where(node.c.id == node_id).values(heartbeat_at=now)).rowcount:
-        conn.execute(sa.insert(node), [{"id": node_id, "host": host, "pid": pid, "roles": "dispatch", "started_at": now, "heartbeat_at": now}])
+        conn.execute(
+            sa.insert(node), [{"id": node_id, "host": host, "pid": pid, "roles": "dispatch", "started_at": now, "heartbeat_at": now}]
+        )
 
 
 def live_nodes(conn: Connection, since: Instant) -> list[str]:
@@ -34,7 +36,7 @@ def renew(conn: Connection, owner: str, expires_at: Instant) -> dict[int, int]:
 def owned(conn: Connection, owner: str) -> dict[int, int]:
     """Return epoch by shard of an owner's leases."""
     rows = conn.execute(sa.select(shard_lease.c.shard, shard_lease.c.epoch).where(shard_lease.c.owner == owner))
-    return {shard: epoch for shard, epoch in rows}
+    return {row.shard: row.epoch for row in rows}
 
 
 def take(conn: Connection, owner: str, shards: Sequence[int], now: Instant, expires_at: Instant) -> int:
@@ -42,7 +44,9 @@ def take(conn: Connection, owner: str, shards: Sequence[int], now: Instant, expi
     lease = shard_lease.c
     is_free = sa.or_(lease.owner.is_(None), lease.expires_at <= now)
     taken_over = conn.execute(
-        sa.select(sa.func.count()).select_from(shard_lease).where(lease.shard.in_(shards), lease.owner.is_not(None), lease.expires_at <= now)
+        sa.select(sa.func.count())
+        .select_from(shard_lease)
+        .where(lease.shard.in_(shards), lease.owner.is_not(None), lease.expires_at <= now)
     ).scalar_one()
     conn.execute(
         sa.update(shard_lease).where(lease.shard.in_(shards), is_free).values(owner=owner, epoch=lease.epoch + 1, expires_at=expires_at)
@@ -75,9 +79,7 @@ def fenced(conn: Connection, owner: str, shards: Sequence[int]) -> dict[int, int
     statement = sa.select(shard_lease.c.shard, shard_lease.c.epoch).where(shard_lease.c.owner == owner, shard_lease.c.shard.in_(shards))
     if conn.dialect.name == "postgresql":
         statement = statement.with_for_update(read=True)
-    return {shard: epoch for shard, epoch in conn.execute(statement)}
-
-
+    return {row.shard: row.epoch for row in conn.execute(statement)}
 
 
 def is_any_valid(conn: Connection, now: Instant) -> bool:

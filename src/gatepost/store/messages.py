@@ -50,12 +50,22 @@ class Material(NamedTuple):
 
 _MATERIAL = (
     sa.select(
-        message.c.id, message.c.tenant_id, message.c.created_at, message.c.source, message.c.envelope_from, message.c.from_domain, message.c.is_8bit, message.c.is_smtputf8,
-        message.c.route, message.c.options, body.c.encoding, body.c.data,
+        message.c.id,
+        message.c.tenant_id,
+        message.c.created_at,
+        message.c.source,
+        message.c.envelope_from,
+        message.c.from_domain,
+        message.c.is_8bit,
+        message.c.is_smtputf8,
+        message.c.route,
+        message.c.options,
+        body.c.encoding,
+        body.c.data,
     )
     .join(body, body.c.message_id == message.c.id)
     .where(message.c.id.in_(sa.bindparam("ids", expanding=True)))
-)  # fmt: skip
+)
 
 
 def materials(conn: Connection, message_ids: Sequence[str], max_bytes: int) -> dict[str, Material]:
@@ -92,7 +102,9 @@ def addresses(conn: Connection, message_ids: Sequence[str]) -> dict[tuple[str, i
     found: dict[tuple[str, int], RecipientFacts] = {}
     for start in range(0, len(message_ids), _CHUNK):
         chunk = list(message_ids[start : start + _CHUNK])
-        statement = sa.select(columns.message_id, columns.n, columns.address, columns.notify, columns.orcpt).where(columns.message_id.in_(chunk))
+        statement = sa.select(columns.message_id, columns.n, columns.address, columns.notify, columns.orcpt).where(
+            columns.message_id.in_(chunk)
+        )
         for row in conn.execute(statement):
             found[row[0], row[1]] = RecipientFacts._make(row)
     return found
@@ -101,12 +113,7 @@ def addresses(conn: Connection, message_ids: Sequence[str]) -> dict[tuple[str, i
 _UPDATE_RECIPIENT = (
     sa.update(recipient)
     .where(recipient.c.message_id == sa.bindparam("b_message_id"), recipient.c.n == sa.bindparam("b_n"))
-    .values(
-        {
-            name: sa.bindparam(name)
-            for name in ("status", "reason", "attempts", "last_reply", "last_host", "updated_at", "final_at")
-        }
-    )
+    .values({name: sa.bindparam(name) for name in ("status", "reason", "attempts", "last_reply", "last_host", "updated_at", "final_at")})
 )
 
 

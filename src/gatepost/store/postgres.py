@@ -89,7 +89,9 @@ def _create_engine(url: str, pool_size: int) -> AsyncEngine:
         cursor.close()
         connection.rollback()
         if synchronous == "off" or fsync == "off":
-            raise UnsafeDurability(f"PostgreSQL has synchronous_commit={synchronous}, fsync={fsync}: accepted mail could be lost; set both to on")
+            raise UnsafeDurability(
+                f"PostgreSQL has synchronous_commit={synchronous}, fsync={fsync}: accepted mail could be lost; set both to on"
+            )
 
     return engine
 

@@ -57,7 +57,9 @@ _DELETE = sa.delete(queue).where(
 
 def delete(conn: Connection, rows: Iterable[Due]) -> None:
     """Remove rows by their whole key; rows that are gone already do not matter."""
-    keys = [{"b_shard": row.shard, "b_lane": row.lane, "b_due_at": row.due_at, "b_message_id": row.message_id, "b_n": row.n} for row in rows]
+    keys = [
+        {"b_shard": row.shard, "b_lane": row.lane, "b_due_at": row.due_at, "b_message_id": row.message_id, "b_n": row.n} for row in rows
+    ]
     if keys:
         conn.execute(_DELETE, keys)
 
@@ -150,7 +152,9 @@ def counts_by_site(conn: Connection, now: Instant) -> list[tuple[str, int, int, 
     is_due = sa.case((queue.c.due_at <= now, 1), else_=0)
     was_tried = sa.case((queue.c.attempt > 1, 1), else_=0)
     statement = (
-        sa.select(queue.c.site, sa.func.sum(is_due), sa.func.count() - sa.func.sum(is_due), sa.func.sum(was_tried), sa.func.min(queue.c.due_at))
+        sa.select(
+            queue.c.site, sa.func.sum(is_due), sa.func.count() - sa.func.sum(is_due), sa.func.sum(was_tried), sa.func.min(queue.c.due_at)
+        )
         .group_by(queue.c.site)
         .order_by(sa.func.count().desc())
     )

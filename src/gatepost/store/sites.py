@@ -23,4 +23,4 @@ def resume(conn: Connection, site: str) -> bool:
 def paused(conn: Connection) -> dict[str, Instant]:
     """Return since when each paused site is paused."""
     rows = conn.execute(sa.select(site_state.c.site, site_state.c.paused_at).where(site_state.c.paused_at.is_not(None)))
-    return {site: since for site, since in rows}
+    return {row.site: row.paused_at for row in rows}

@@ -55,7 +55,9 @@ def check_library() -> None:
     """
     if _driver.sqlite_version_info < MINIMUM_VERSION:
         needed = ".".join(map(str, MINIMUM_VERSION))
-        raise LibraryTooOld(f"SQLite {library_version()} can corrupt its log with several writers; {needed} or later is needed (pip install pysqlite3)")
+        raise LibraryTooOld(
+            f"SQLite {library_version()} can corrupt its log with several writers; {needed} or later is needed (pip install pysqlite3)"
+        )
 
 
 class SqliteEngine:
@@ -74,7 +76,9 @@ class SqliteEngine:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path = directory / FILE_NAME
         self._lock_path = directory / "write.lock"
-        self._writes: queue.SimpleQueue[tuple[Callable[[Connection], Any], asyncio.AbstractEventLoop, asyncio.Future[Any]] | None] = queue.SimpleQueue()
+        self._writes: queue.SimpleQueue[tuple[Callable[[Connection], Any], asyncio.AbstractEventLoop, asyncio.Future[Any]] | None] = (
+            queue.SimpleQueue()
+        )
         self._writer = threading.Thread(target=self._write_loop, name="sqlite-writer", daemon=True)
         self._writer.start()
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="sqlite-reader")
@@ -190,4 +194,10 @@ def _pragmas(*, is_writer: bool) -> list[str]:
     shared = [f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}", "PRAGMA cache_size=-16000"]
     if not is_writer:
         return [*shared, "PRAGMA query_only=1"]
-    return [*shared, "PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", "PRAGMA wal_autocheckpoint=4000", "PRAGMA journal_size_limit=67108864"]
+    return [
+        *shared,
+        "PRAGMA journal_mode=WAL",
+        "PRAGMA synchronous=FULL",
+        "PRAGMA wal_autocheckpoint=4000",
+        "PRAGMA journal_size_limit=67108864",
+    ]

@@ -49,7 +49,9 @@ def put(conn: Connection, row: dict[str, Any]) -> bool:
 def get(conn: Connection, tenant_id: str, address: str, stream: str = EVERY_STREAM) -> Row[Any] | None:
     """Return one suppression."""
     columns = suppression.c
-    return conn.execute(sa.select(suppression).where(columns.tenant_id == tenant_id, columns.address == address, columns.stream == stream)).one_or_none()
+    return conn.execute(
+        sa.select(suppression).where(columns.tenant_id == tenant_id, columns.address == address, columns.stream == stream)
+    ).one_or_none()
 
 
 def remove(conn: Connection, tenant_id: str, address: str, stream: str | None = None) -> int:

@@ -109,7 +109,9 @@ def set_domain_status(conn: Connection, domain_id: str, status: DomainStatus, no
 
 def trust_domain(conn: Connection, domain_id: str, now: Instant) -> None:
     """Record that the operator vouches for a domain."""
-    conn.execute(sa.update(domain).where(domain.c.id == domain_id).values(is_trusted=True, status=DomainStatus.VERIFIED.value, verified_at=now))
+    conn.execute(
+        sa.update(domain).where(domain.c.id == domain_id).values(is_trusted=True, status=DomainStatus.VERIFIED.value, verified_at=now)
+    )
     bump_version(conn)
 
 
@@ -169,4 +171,4 @@ def retire_dkim_keys(conn: Connection, key_ids: Sequence[str]) -> None:
 def dkim_keys(conn: Connection, domain_ids: Sequence[str]) -> list[DkimKey]:
     """List the keys of some domains, the oldest first."""
     statement = sa.select(dkim_key).where(dkim_key.c.domain_id.in_(domain_ids)).order_by(dkim_key.c.id)
-    return [DkimKey(**row._mapping) for row in conn.execute(statement)]
+    return [DkimKey(**row) for row in conn.execute(statement).mappings()]

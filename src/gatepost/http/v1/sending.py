@@ -159,6 +159,7 @@ ENDPOINTS = [
         name="sendBatch",
         summary="Send independent messages",
         tag=_TAG,
+        description="In permissive mode the answer is 202 even where no message was accepted: look at `refused`.",
         body=BatchBody,
         answers={202: answers.BatchAnswer},
         parameters=(IDEMPOTENCY_KEY,),

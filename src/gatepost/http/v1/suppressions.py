@@ -1,16 +1,10 @@
 """Suppressed addresses: add one or many, list, read, lift. Accept leaves them out of every message."""
 
 from collections.abc import Sequence
-from typing import Any
 from urllib.parse import unquote
 
-from sqlalchemy import Connection, Row
-
-from gatepost import ids
-from gatepost.clock import Instant
 from gatepost.domain.address import Address, InvalidAddress, parse_address
 from gatepost.domain.errors import Fault, Refused, invalid
-from gatepost.domain.event import Event, EventType
 from gatepost.domain.message import STREAMS
 from gatepost.http import decode, paging
 from gatepost.http.exchange import NO_CONTENT, Answer, Endpoint, Parameter, Request, as_json
@@ -19,7 +13,8 @@ from gatepost.http.v1.bodies import SuppressionBody, SuppressionsBody
 from gatepost.http.v1.submission import moment_of
 from gatepost.mime.checks import text_faults
 from gatepost.observe import maillog
-from gatepost.store import facts, suppressions
+from gatepost.store import suppressions
+from gatepost.tenants.suppressions import Added, Suppression, Suppressions
 
 _BYTES = 2 * 1024 * 1024
 _PREFIX = b"/v1/suppressions/"
@@ -29,23 +24,18 @@ async def add(request: Request) -> Answer:
     """Suppress an address; 201 when it is new, 200 when it was there and is renewed."""
     body = decode.read_json(await decode.read_body(request, _BYTES), SuppressionBody)
     faults: list[Fault] = []
-    row = _row(request, body, "", request.deps.clock.now(), faults)
-    if faults:
-        raise invalid(*faults)
-    added, found = await _put(request, [row])
-    return as_json(writing.suppression(found[0]), 201 if added else 200)
+    wanted = _wanted(body, "", faults)
+    added = await _add(request, [wanted] if wanted else [], faults)
+    return as_json(writing.suppression(added.rows[0]), 201 if added.new else 200)
 
 
 async def add_many(request: Request) -> Answer:
     """Suppress several addresses in one transaction."""
     body = decode.read_json(await decode.read_body(request, _BYTES), SuppressionsBody)
-    now = request.deps.clock.now()
     faults: list[Fault] = []
-    rows = [_row(request, one, f"/suppressions/{n}", now, faults) for n, one in enumerate(body.suppressions)]
-    if faults:
-        raise invalid(*faults)
-    added, _ = await _put(request, rows)
-    return as_json(answers.SuppressionsAdded(added=added, renewed=len(rows) - added))
+    wanted = [_wanted(one, f"/suppressions/{n}", faults) for n, one in enumerate(body.suppressions)]
+    added = await _add(request, [one for one in wanted if one], faults)
+    return as_json(answers.SuppressionsAdded(added=added.new, renewed=len(wanted) - added.new))
 
 
 async def list_suppressions(request: Request) -> Answer:
@@ -71,69 +61,37 @@ async def get(request: Request) -> Answer:
 
 async def remove(request: Request) -> Answer:
     """Lift the suppressions of an address: all, or the one for a stream."""
-    stream, address, tenant_id, now = _stream(request), _address(request), request.caller.tenant_id, request.deps.clock.now()
-
-    def lift(conn: Connection) -> int:
-        count = suppressions.remove(conn, tenant_id, address.key, stream)
-        if count:
-            facts.insert_events(conn, [_event(EventType.SUPPRESSION_REMOVED, tenant_id, now, {"address": address.key, "stream": stream})])
-        return count
-
-    if not await request.deps.engine.write(lift):
-        raise _not_found()
+    stream, address, tenant_id = _stream(request), _address(request), request.caller.tenant_id
+    await Suppressions(request.deps.engine, request.deps.clock).lift(tenant_id, address, stream)
     maillog.changed("suppression_removed", tenant_id=tenant_id, address=maillog.mask(address.key), by_key_id=request.caller.key.id)
     return NO_CONTENT
 
 
-def _row(request: Request, body: SuppressionBody, at: str, now: Instant, faults: list[Fault]) -> dict[str, Any]:
-    address = ""
+def _wanted(body: SuppressionBody, at: str, faults: list[Fault]) -> Suppression | None:
+    """Read one suppression; its faults are added to the list, and None stands for one whose address is no address."""
+    address, expires_at = None, None
     try:
-        address = parse_address(body.address).key
+        address = parse_address(body.address)
     except InvalidAddress as error:
         faults.append(Fault(f"{at}/address", "invalid_address", str(error)))
     if body.stream is not None and body.stream not in STREAMS:
         faults.append(Fault(f"{at}/stream", "unknown_stream", f"there is no such stream; there are {', '.join(STREAMS)}"))
     faults += text_faults(f"{at}/note", body.note, 1000)
-    expires_at = None
     try:
         expires_at = moment_of(body.expires_at, f"{at}/expires_at")
     except Refused as refusal:
         faults += refusal.faults
-    return {
-        "tenant_id": request.caller.tenant_id,
-        "address": address,
-        "stream": body.stream or suppressions.EVERY_STREAM,
-        "id": ids.new("sup"),
-        "reason": body.reason,
-        "note": body.note,
-        "created_at": now,
-        "expires_at": expires_at,
-    }
+    return Suppression(address=address, reason=body.reason, stream=body.stream, note=body.note, expires_at=expires_at) if address else None
 
 
-async def _put(request: Request, rows: Sequence[dict[str, Any]]) -> tuple[int, list[Row[Any]]]:
-    """Store rows with their events; return how many are new, and the rows as they are now."""
-
-    def store(conn: Connection) -> tuple[int, list[Row[Any]]]:
-        new = [row for row in rows if suppressions.put(conn, row)]
-        facts.insert_events(conn, [_added_event(row) for row in new])
-        found = [suppressions.get(conn, row["tenant_id"], row["address"], row["stream"]) for row in rows[:1]]
-        return len(new), [row for row in found if row is not None]
-
-    added, found = await request.deps.engine.write(store)
-    maillog.changed(
-        "suppressions_added", tenant_id=request.caller.tenant_id, added=added, renewed=len(rows) - added, by_key_id=request.caller.key.id
-    )
-    return added, found
-
-
-def _added_event(row: dict[str, Any]) -> Event:
-    data = {"address": row["address"], "stream": row["stream"] or None, "reason": row["reason"]}
-    return _event(EventType.SUPPRESSION_ADDED, row["tenant_id"], row["created_at"], data)
-
-
-def _event(kind: EventType, tenant_id: str, now: Instant, data: dict[str, Any]) -> Event:
-    return Event(id=ids.new("evt"), type=kind, tenant_id=tenant_id, at=now, data=data)
+async def _add(request: Request, wanted: Sequence[Suppression], faults: Sequence[Fault]) -> Added:
+    if faults:
+        raise invalid(*faults)
+    tenant_id = request.caller.tenant_id
+    added = await Suppressions(request.deps.engine, request.deps.clock).add(tenant_id, wanted)
+    renewed = len(wanted) - added.new
+    maillog.changed("suppressions_added", tenant_id=tenant_id, added=added.new, renewed=renewed, by_key_id=request.caller.key.id)
+    return added
 
 
 def _address(request: Request) -> Address:

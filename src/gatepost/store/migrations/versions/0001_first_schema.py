@@ -30,7 +30,9 @@ def upgrade() -> None:
             op.execute(f"CREATE TABLE {name}_default PARTITION OF {name} DEFAULT")
         for name in HOT:
             # these see an update or delete per delivery: without eager vacuuming dead rows slow every scan
-            op.execute(f"ALTER TABLE {name} SET (autovacuum_vacuum_scale_factor=0, autovacuum_vacuum_threshold=5000, autovacuum_vacuum_cost_delay=0)")
+            op.execute(
+                f"ALTER TABLE {name} SET (autovacuum_vacuum_scale_factor=0, autovacuum_vacuum_threshold=5000, autovacuum_vacuum_cost_delay=0)"
+            )
 
 
 def _create_tables() -> None:
@@ -243,7 +245,10 @@ def _create_tables() -> None:
         sa.Column("notify", sa.Text(), nullable=True),
         sa.Column("orcpt", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("message_id", "n", name="pk_recipient"),
-        sa.CheckConstraint("status IN ('scheduled', 'queued', 'deferred', 'sent', 'delivered', 'bounced', 'suppressed', 'expired', 'cancelled')", name="ck_recipient_status"),
+        sa.CheckConstraint(
+            "status IN ('scheduled', 'queued', 'deferred', 'sent', 'delivered', 'bounced', 'suppressed', 'expired', 'cancelled')",
+            name="ck_recipient_status",
+        ),
         sqlite_with_rowid=False,
     )
     op.create_index("ix_recipient_tenant_id_address_key_message_id", "recipient", ["tenant_id", "address_key", "message_id"], unique=False)

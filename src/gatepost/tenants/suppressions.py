@@ -1,0 +1,112 @@
+"""
+The suppression list as its owners change it: every change with its event, in one transaction.
+
+Not here: enforcing it (accept), the SQL (store.suppressions).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from gatepost import ids
+from gatepost.clock import Clock, Instant
+from gatepost.domain.address import Address
+from gatepost.domain.errors import Refused
+from gatepost.domain.event import Event, EventType
+from gatepost.store import facts, suppressions
+from gatepost.store.engine import Engine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suppression:
+    """
+    An address to suppress.
+
+    Attributes:
+        stream: Only this stream's mail; None is all mail.
+        note: For the tenant's own eyes.
+        expires_at: None is for good.
+    """
+
+    address: Address
+    reason: str
+    stream: str | None = None
+    note: str = ""
+    expires_at: Instant | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """How many of the addresses were not suppressed before, and the rows as they are now, in the order asked."""
+
+    new: int
+    rows: Sequence[Row[Any]]
+
+
+class Suppressions:
+    """Changes to tenants' suppression lists."""
+
+    def __init__(self, engine: Engine, clock: Clock) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    async def add(self, tenant_id: str, wanted: Sequence[Suppression]) -> Added:
+        """
+        Suppress addresses; one that is suppressed already is renewed.
+
+        Raises:
+            StorageUnavailable: Nothing changed.
+        """
+        now = self._clock.now()
+        return await self._engine.write(lambda conn: _add(conn, tenant_id, wanted, now))
+
+    async def lift(self, tenant_id: str, address: Address, stream: str | None = None) -> int:
+        """
+        Let an address get mail again; return how many suppressions were lifted.
+
+        Args:
+            stream: Only this stream's suppression; None lifts all.
+
+        Raises:
+            Refused: not_found.
+            StorageUnavailable: Nothing changed.
+        """
+        now = self._clock.now()
+        return await self._engine.write(lambda conn: _lift(conn, tenant_id, address, stream, now))
+
+
+def _add(conn: Connection, tenant_id: str, wanted: Sequence[Suppression], now: Instant) -> Added:
+    rows = [_row(tenant_id, one, now) for one in wanted]
+    new = [row for row in rows if suppressions.put(conn, row)]
+    facts.insert_events(conn, [_event(EventType.SUPPRESSION_ADDED, row, now, reason=row["reason"]) for row in new])
+    found = [suppressions.get(conn, tenant_id, row["address"], row["stream"]) for row in rows]
+    return Added(len(new), [row for row in found if row is not None])
+
+
+def _lift(conn: Connection, tenant_id: str, address: Address, stream: str | None, now: Instant) -> int:
+    count = suppressions.remove(conn, tenant_id, address.key, stream)
+    if not count:
+        raise Refused("not_found", "this address is not suppressed")
+    row = {"tenant_id": tenant_id, "address": address.key, "stream": stream}
+    facts.insert_events(conn, [_event(EventType.SUPPRESSION_REMOVED, row, now)])
+    return count
+
+
+def _row(tenant_id: str, wanted: Suppression, now: Instant) -> dict[str, Any]:
+    return {
+        "tenant_id": tenant_id,
+        "address": wanted.address.key,
+        "stream": wanted.stream or suppressions.EVERY_STREAM,
+        "id": ids.new("sup"),
+        "reason": wanted.reason,
+        "note": wanted.note,
+        "created_at": now,
+        "expires_at": wanted.expires_at,
+    }
+
+
+def _event(kind: EventType, row: dict[str, Any], now: Instant, **more: str) -> Event:
+    data = {"address": row["address"], "stream": row["stream"] or None, **more}
+    return Event(id=ids.new("evt"), type=kind, tenant_id=row["tenant_id"], at=now, data=data)
