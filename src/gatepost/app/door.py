@@ -34,7 +34,6 @@ from gatepost.store.schema import REVISION
 from gatepost.tenants.domains import Domains
 
 _READY_TIMEOUT_S = 2.0
-_STREAM = "/live"
 
 
 async def run_door(loaded: Loaded, stopping: asyncio.Event, on_ready: OnReady) -> None:
@@ -127,7 +126,7 @@ def _create_http(base: Base, acceptor: Acceptor, tenant_id: str, stopping: async
     async def is_ready() -> list[str]:
         return ["stopping"] if stopping.is_set() else await _problems(base)
 
-    app = create_app(
+    return create_app(
         HttpDeps(
             engine=base.engine,
             blobs=base.blobs,
@@ -143,23 +142,6 @@ def _create_http(base: Base, acceptor: Acceptor, tenant_id: str, stopping: async
             is_ready=is_ready,
         )
     )
-    return _ending_streams(app, stopping)
-
-
-def _ending_streams(app: Any, stopping: asyncio.Event) -> Any:
-    """Wrap the application so that streams, which pages hold open for minutes, end at the stop instead of delaying it."""
-
-    async def serve(scope: Any, receive: Any, send: Any) -> None:
-        if scope.get("path") != _STREAM:
-            await app(scope, receive, send)
-            return
-        streaming, stop = asyncio.ensure_future(app(scope, receive, send)), asyncio.ensure_future(stopping.wait())
-        await asyncio.wait([streaming, stop], return_when=asyncio.FIRST_COMPLETED)
-        for task in (streaming, stop):
-            task.cancel()
-        await asyncio.gather(streaming, stop, return_exceptions=True)
-
-    return serve
 
 
 async def _problems(base: Base) -> list[str]:

@@ -37,6 +37,7 @@ STOP_S = 35.0
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 30.0
 _HEALTHY_S = 60.0
+_FACTS_AGAIN_S = 1.0
 _FAILED_STARTS = 5
 """Starts in a row without ever becoming ready after which the supervisor gives up."""
 
@@ -154,8 +155,13 @@ class Supervisor:
 
     def _write_facts(self) -> None:
         """Tell other programs, once everything runs, who we are and where we listen."""
-        if all(child.is_up.is_set() for child in self._children):
+        if self._stopping.is_set() or not all(child.is_up.is_set() for child in self._children):
+            return
+        try:
             write_whole(self._folder / "serve.json", json.dumps({"pid": os.getpid(), "listening": self._listening}))
+        except OSError as error:  # a full disk: neither the news that we are ready nor a child's restart may hang on it
+            maillog.trouble("serve.json cannot be written yet", error=str(error))
+            asyncio.get_running_loop().call_later(_FACTS_AGAIN_S, self._write_facts)
 
     async def _beat(self) -> None:
         every_s = watchdog_s()

@@ -17,6 +17,7 @@ KEY = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 PARTITIONED = ("message", "body", "attempt", "event", "capture")
 HOT = ("queue", "recipient", "shard_lease", "node")
 SHARDS = 64
+VACUUM = "autovacuum_vacuum_scale_factor=0, autovacuum_vacuum_threshold=5000, autovacuum_vacuum_cost_delay=0"
 
 
 def upgrade() -> None:
@@ -30,9 +31,7 @@ def upgrade() -> None:
             op.execute(f"CREATE TABLE {name}_default PARTITION OF {name} DEFAULT")
         for name in HOT:
             # these see an update or delete per delivery: without eager vacuuming dead rows slow every scan
-            op.execute(
-                f"ALTER TABLE {name} SET (autovacuum_vacuum_scale_factor=0, autovacuum_vacuum_threshold=5000, autovacuum_vacuum_cost_delay=0)"
-            )
+            op.execute(f"ALTER TABLE {name} SET ({VACUUM})")
 
 
 def _create_tables() -> None:

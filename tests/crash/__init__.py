@@ -1,0 +1,1 @@
+"""Kill it, freeze it, starve it: no accepted message is lost."""
