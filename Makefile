@@ -22,7 +22,7 @@ check: $(VENV)/.dev  ## Lint, types, layers and the quick tests: run before each
 	$(BIN)/lint-imports --no-cache > .lint-imports.log || { cat .lint-imports.log; exit 1; }; rm -f .lint-imports.log
 	$(BIN)/python -m pytest -n $(CORES) tests/unit tests/dialogs tests/messages $(ARGS)
 
-test-crash: $(VENV)/.dev tools  ## The long kill loops: no accepted message is ever lost (RUNS=… KILLS=…)
+test-crash: $(VENV)/.dev tools  ## The long kill loops: no accepted message is ever lost (ARGS="--kills N --messages N")
 	$(BIN)/python -m tests.crash $(ARGS)
 
 bench: $(VENV)/.dev  ## Compare with Postfix on this machine (root, and Debian's postfix and opendkim)

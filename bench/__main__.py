@@ -163,10 +163,10 @@ def main() -> None:
         "gatepost smtp": bench.gatepost_smtp,
         "postfix + opendkim": lambda: bench.postfix(is_signing=True),
         "gatepost http": bench.http_delivered,
-        "gatepost smtp, postgresql": bench.gatepost_postgres,
+        "gatepost smtp on postgresql": bench.gatepost_postgres,
         "accept http single": lambda: bench.http("/v1/messages", 1),
         "accept http batch": lambda: bench.http("/v1/messages/batch", 100),
-        "accept http single, postgresql": lambda: bench.http("/v1/messages", 1, bench._new_database()),
+        "accept http single on postgresql": lambda: bench.http("/v1/messages", 1, bench._new_database()),
         "latency at 500/s": lambda: latency.run(folder, arguments.size, 500, 10),
     }
     wanted = [name.strip() for name in arguments.only.split(",")] if arguments.only else [*scenarios, "full queue"]
@@ -202,8 +202,8 @@ def ratios_of(results: dict[str, Row]) -> Row:
         ("delivered and signed, SMTP in / Postfix unsigned", "gatepost smtp", "postfix", "delivered_per_s"),
         ("delivered and signed, HTTP in / Postfix unsigned", "gatepost http", "postfix", "delivered_per_s"),
         ("delivered and signed, SMTP in / Postfix + OpenDKIM", "gatepost smtp", "postfix + opendkim", "delivered_per_s"),
-        ("PostgreSQL / SQLite, delivered", "gatepost smtp, postgresql", "gatepost smtp", "delivered_per_s"),
-        ("PostgreSQL / SQLite, accepted", "accept http single, postgresql", "accept http single", "accepted_per_s"),
+        ("PostgreSQL / SQLite, delivered", "gatepost smtp on postgresql", "gatepost smtp", "delivered_per_s"),
+        ("PostgreSQL / SQLite, accepted", "accept http single on postgresql", "accept http single", "accepted_per_s"),
     ]
     return {
         name: round(results[one][key] / results[other][key], 3) for name, one, other, key in pairs if one in results and other in results

@@ -1,12 +1,14 @@
 """Gatepost itself, run as a user would run it: `gatepost serve` on a fresh data folder, a relay to the sink."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-from bench.processes import Process, free_port, wait_for_port
+from bench.processes import Process, free_port
 
 
 class Gateway:
@@ -33,15 +35,20 @@ class Gateway:
         self.process = Process(
             [sys.executable, "-m", "gatepost", "serve", "--data", str(self.data)], folder / "gatepost.log", self.environment
         )
-        wait_for_port(self.http_port)
-        wait_for_port(self.smtp_port)
+        self._wait_until_ready()
 
     def _run(self, *arguments: str):
         command = [sys.executable, "-m", "gatepost", *arguments, "--data", str(self.data), "--json"]
-        import os
-
         done = subprocess.run(command, capture_output=True, check=True, env={**os.environ, **self.environment})
         return json.loads(done.stdout) if done.stdout.strip() else None
+
+    def _wait_until_ready(self) -> None:
+        """A port may be answered by the stand-in that says "not yet"; this file is there once everything runs."""
+        deadline = time.monotonic() + 60
+        while not (self.data / "run/serve.json").exists():
+            if time.monotonic() > deadline or self.process.poll() is not None:
+                raise SystemExit("the gateway did not start; see its log")
+            time.sleep(0.02)
 
     def cpu(self) -> float:
         return self.process.sample()

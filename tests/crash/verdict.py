@@ -111,7 +111,7 @@ async def _count(engine: Engine, statement: str) -> int:
     return int(await engine.read(lambda conn: conn.execute(sa.text(statement)).scalar_one()))
 
 
-def judge(gateway: Gateway, sink: Sink, ledger: Ledger, *, excuses: Sequence[float] = (), within_s: float = 2.0) -> Verdict:
+def judge(gateway: Gateway, sink: Sink, ledger: Ledger, *, excuses: Sequence[float] = (), within_s: float = 1.0) -> Verdict:
     """
     Compare what was promised with what happened; call it when everything is quiet.
 
