@@ -27,9 +27,9 @@ class Gateway:
             **settings,
         }
         if database_url:
-            self._run("migrate")
-        self.key = self._run("key", "create", "--name", "bench", "--trust-cidr", "127.0.0.0/8")["key"]
-        self._run("domain", "add", "bench.example", "--trust")
+            self.command("migrate")
+        self.key = self.command("key", "create", "--name", "bench", "--trust-cidr", "127.0.0.0/8")["key"]
+        self.command("domain", "add", "bench.example", "--trust")
         if prepare is not None:
             prepare(self)
         self.process = Process(
@@ -37,7 +37,7 @@ class Gateway:
         )
         self._wait_until_ready()
 
-    def _run(self, *arguments: str):
+    def command(self, *arguments: str):
         command = [sys.executable, "-m", "gatepost", *arguments, "--data", str(self.data), "--json"]
         done = subprocess.run(command, capture_output=True, check=True, env={**os.environ, **self.environment})
         return json.loads(done.stdout) if done.stdout.strip() else None

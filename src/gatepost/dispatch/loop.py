@@ -263,6 +263,7 @@ class Dispatcher:
     def _line_up(self, claim: _Claim, now: Instant) -> bool:
         """Hand a claim's rows to their sites; return whether some had to be left in the queue."""
         is_left_behind = False
+        share = self._share()
         for (_, name), rows in groupby(claim.rows, key=lambda row: (row.message_id, row.site)):
             group = list(rows)
             first = group[0]
@@ -275,7 +276,7 @@ class Dispatcher:
                 self._settling.add([self._result(row, epoch, None, now, _address(claim.addresses, row)) for row in group])
                 continue
             site = self._site(name, material.route)
-            if first.lane != Lane.CODES and site.waiting >= self._share():
+            if first.lane != Lane.CODES and site.waiting >= share:
                 is_left_behind = True
                 continue
             self._remember(group)

@@ -67,6 +67,8 @@ class Order:
     report_fd: int
     parent_pid: int
 
+_SWITCH_INTERVAL_S = 0.001
+
 
 def run(order: Order) -> int:
     """Run a child until it is told to stop; return its exit code."""
@@ -145,6 +147,8 @@ async def _watch_parent(parent_pid: int) -> None:
 def _settle_down() -> None:
     """What lives now lives on: keep the garbage collector from walking over it again and again."""
     gc.collect()
+    # a loop that waits 5 ms for the interpreter after each system call, while the database thread computes, starves
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
 
