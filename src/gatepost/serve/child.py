@@ -67,6 +67,7 @@ class Order:
     report_fd: int
     parent_pid: int
 
+
 _SWITCH_INTERVAL_S = 0.001
 
 
