@@ -148,6 +148,9 @@ class Workers(Section, frozen=True):
 
     dispatch: Annotated[int, Meta(ge=0, le=64, description="dispatch processes; 0 is one per core beyond the first, at least one")] = 0
     lease_s: Annotated[float, Meta(ge=1, description="a dispatch process that is silent for so long loses its shards")] = 15.0
+    longest_pause_s: Annotated[
+        float, Meta(ge=0.2, le=3600, description="longest wait before a process that keeps dying is started again; the first waits 0.2 s")
+    ] = 30.0
 
 
 class Settings(Section, frozen=True):

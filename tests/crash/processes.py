@@ -103,6 +103,7 @@ class Gateway:
             "RETRY__SCHEDULE": "[1, 1, 2]",
             "RETRY__JITTER": "0.0",
             "WORKERS__LEASE_S": "3",
+            "WORKERS__LONGEST_PAUSE_S": "0.4",  # kills come faster than a healthy minute
             **settings,
         }
         path = os.pathsep.join(filter(None, [str(_SOURCES), os.environ.get("PYTHONPATH", "")]))

@@ -35,7 +35,6 @@ from gatepost.store.errors import StorageUnavailable
 
 STOP_S = 35.0
 _FIRST_PAUSE_S = 0.2
-_LONGEST_PAUSE_S = 30.0
 _HEALTHY_S = 60.0
 _FACTS_AGAIN_S = 1.0
 _FAILED_STARTS = 5
@@ -179,7 +178,7 @@ class Supervisor:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(child.pause_s):
                     await self._stopping.wait()
-            child.pause_s = min(child.pause_s * 2, _LONGEST_PAUSE_S)
+            child.pause_s = min(child.pause_s * 2, self._loaded.settings.workers.longest_pause_s)
 
     def _on_kept(self, keeper: "asyncio.Task[None]") -> None:
         error = None if keeper.cancelled() else keeper.exception()
