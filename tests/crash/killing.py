@@ -147,8 +147,11 @@ class _Killer:
         """Kill until the plan is fulfilled."""
         per_kill = self.plan.messages / max(self.plan.kills, 1)
         for number, role in enumerate(self.victims):
-            self.ledger.allowed = max(int(per_kill * (number + 1.3)), self.ledger.issued)
-            await self._wait_for_progress(self.chance.uniform(0.1, 0.9) * per_kill if self.chance.random() < 0.8 else 0)
+            progress = int(self.chance.uniform(0.1, 0.9) * per_kill) if self.chance.random() < 0.8 else 0
+            # clients may hand in what the wait is for, and some more: else it would wait for what nobody sends
+            ahead = self.ledger.issued + progress + self.plan.http + self.plan.smtp
+            self.ledger.allowed = max(int(per_kill * (number + 1.3)), ahead)
+            await self._wait_for_progress(progress)
             await asyncio.sleep(self.chance.random() * 0.05)
             if not await self._kill(role):
                 return
