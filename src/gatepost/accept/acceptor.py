@@ -268,10 +268,14 @@ class Acceptor:
             maillog.replayed(request_id=caller.request_id, key_id=caller.key.id)
             return
         self._on_committed()
+        metrics.accept_seconds.observe(self._clock.monotonic() - started)
+        counts: dict[tuple[str, str], tuple[int, int]] = {}
         for item, result in zip(items, accepted.results, strict=True):
             if isinstance(item, Item) and isinstance(result, AcceptedMessage):
                 count = len(result.recipients)
-                metrics.accepted(item.source.value, item.draft.steering.stream, count, self._clock.monotonic() - started)
+                kind = (item.source.value, item.draft.steering.stream)
+                before = counts.get(kind, (0, 0))
+                counts[kind] = (before[0] + 1, before[1] + count)
                 maillog.accepted(
                     message_id=result.id,
                     request_id=caller.request_id,
@@ -284,6 +288,8 @@ class Acceptor:
                     size_bytes=len(item.draft.content),
                     status=result.status,
                 )
+        for (source, stream), (messages, recipients) in counts.items():
+            metrics.accepted(source, stream, messages, recipients)
 
 
 def _unavailable() -> Refused:

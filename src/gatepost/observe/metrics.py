@@ -22,7 +22,7 @@ messages_accepted = Counter("gatepost_messages_accepted_total", "Messages stored
 recipients_accepted = Counter(
     "gatepost_recipients_accepted_total", "Recipients of stored messages, by door and stream", ["source", "stream"]
 )
-accept_seconds = Histogram("gatepost_accept_seconds", "Time from a checked message to its commit", buckets=_BUCKETS)
+accept_seconds = Histogram("gatepost_accept_seconds", "Time from a checked request to its commit", buckets=_BUCKETS)
 requests_refused = Counter("gatepost_requests_refused_total", "Refused requests, by door and error code", ["source", "code"])
 attempts = Counter("gatepost_attempts_total", "Delivery attempts, by route, outcome and category", ["route", "outcome", "category"])
 attempt_seconds = Histogram("gatepost_attempt_seconds", "Time of a delivery attempt", ["route"], buckets=_BUCKETS)
@@ -38,11 +38,10 @@ in_flight = Gauge("gatepost_recipients_in_flight", "Recipients in memory for del
 connections = Gauge("gatepost_smtp_connections", "Open connections of the SMTP door", multiprocess_mode="livesum")
 
 
-def accepted(source: str, stream: str, recipients: int, seconds: float) -> None:
-    """Count an accepted message."""
-    messages_accepted.labels(source, stream).inc()
+def accepted(source: str, stream: str, messages: int, recipients: int) -> None:
+    """Count the accepted messages of a request that share a door and a stream."""
+    messages_accepted.labels(source, stream).inc(messages)
     recipients_accepted.labels(source, stream).inc(recipients)
-    accept_seconds.observe(seconds)
 
 
 def exposition() -> bytes:
