@@ -21,7 +21,7 @@ from gatepost import ids
 from gatepost.accept import Acceptor
 from gatepost.clock import SystemClock
 from gatepost.control import Control
-from gatepost.domain.tenant import KeyMode
+from gatepost.domain.tenant import KeyMode, Tenant
 from gatepost.http.app import HttpDeps, create_app
 from gatepost.http.server import HttpDoor
 from gatepost.net.dns import NoDomain, TextAnswer
@@ -30,7 +30,6 @@ from gatepost.store import tenants
 from gatepost.store.blobs import LocalBlobs
 from gatepost.store.engine import Engine
 from gatepost.store.opening import create_engine, open_store
-from gatepost.store.schema import tenant
 from gatepost.tenants import keys
 from gatepost.tenants.directory import Directory
 from gatepost.tenants.domains import Domains
@@ -109,8 +108,8 @@ async def _start(directory: Path, settings: Settings, loop: asyncio.AbstractEven
     engine = create_engine("", directory)
     tenant_id = await open_store(engine, clock)
     other_tenant_id = ids.new("ten")
-    row = {"id": other_tenant_id, "name": "other", "created_at": clock.now()}
-    await engine.write(lambda conn: conn.execute(sa.insert(tenant), [row]) and None)
+    other = Tenant(id=other_tenant_id, name="other", created_at=clock.now())
+    await engine.write(lambda conn: tenants.insert_tenant(conn, other))
     directory_ = Directory(engine, clock)
     domains = Domains(engine, clock, EmptyDns(), directory_)
     await domains.add(tenant_id, DOMAIN, is_trusted=True)

@@ -53,7 +53,7 @@ def test_smtplib_sends_over_tls(tmp_path: Path, new_loop: object, implicit_tls: 
             await asyncio.to_thread(_send_with_smtplib, rig.port, implicit_tls, mechanism)
             assert len(rig.acceptor.taken) == 2
             caller, submission = rig.acceptor.taken[0]
-            assert caller.key.id == "key_1"
+            assert caller.principal.id == "key_1"
             assert str(submission.envelope_from) == "shop@acme.example"
             assert [str(recipient.address) for recipient in submission.recipients] == ["ann@example.net"]
             assert submission.recipients[0].notify == "FAILURE"

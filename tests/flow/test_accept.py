@@ -56,7 +56,7 @@ class House:
         secret = keys.make_secret(mode)
         key = keys.describe(secret, tenant_id=self.tenant_id, name="test", mode=mode, now=self.clock.now())
         await self.engine.write(lambda conn: tenants.insert_key(conn, key, keys.hash_secret(secret)))
-        return Caller(key=key, peer="127.0.0.1", request_id="req_1")
+        return Caller(principal=key.principal(), peer="127.0.0.1", request_id="req_1")
 
     async def suppress(self, address, stream=""):
         row = {"tenant_id": self.tenant_id, "address": address, "stream": stream, "id": f"sup_{address}", "reason": "hard_bounce", "note": "", "created_at": 0,

@@ -18,11 +18,13 @@ import sqlalchemy as sa
 from gatepost import ids
 from gatepost.accept.answers import Accepted, AcceptedMessage, Idempotency, RefusedMessage
 from gatepost.accept.committing import Item, Unit, commit
+from gatepost.accept.ports import Admission, Limits, Screening, Wanted
 from gatepost.clock import Clock, Instant
 from gatepost.domain import route as routes
+from gatepost.domain.access import Scope
 from gatepost.domain.address import Address
 from gatepost.domain.errors import Fault, Refused, invalid
-from gatepost.domain.message import Draft, RawSubmission, Source, Submission
+from gatepost.domain.message import STREAMS, Draft, RawSubmission, Source, Submission
 from gatepost.domain.tenant import Caller, DomainStatus
 from gatepost.mime.adopt import adopt
 from gatepost.mime.checks import check_submission
@@ -55,12 +57,21 @@ class Acceptor:
         clock: Clock,
         hostname: str,
         on_committed: Callable[[], None] = lambda: None,
+        admission: Admission | None = None,
+        screening: Screening | None = None,
+        limits: Limits | None = None,
     ) -> None:
         """
         Args:
             hostname: Right side of Message-IDs that we make.
             on_committed: Called after each commit, to wake the dispatch loop.
+            admission: Says whether there is room; None always has.
+            screening: Looks at contents; None lets everything pass.
+            limits: Counts; None has no limits.
         """
+        self._admission = admission
+        self._screening = screening
+        self._limits = limits
         self._blobs = blobs
         self._directory = directory
         self._settings = settings
@@ -167,9 +178,11 @@ class Acceptor:
         if faults:
             raise invalid(*faults)
         self._check_count(count)
+        self._check_stream(caller, submission.steering.stream, "/stream")
         await self._check_sender(caller, submission.sender.address, "/from")
         draft = compose(submission, message_id=ids.new_message_id(), hostname=self._hostname, now=now)
         self._check_size(draft)
+        await self._screen(caller, draft)
         return draft
 
     async def _prepare_raw(self, caller: Caller, submission: RawSubmission, source: Source) -> Item:
@@ -185,7 +198,15 @@ class Acceptor:
         await self._check_sender(caller, draft.header_from.address, "From")
         if draft.envelope_from is not None and draft.envelope_from.domain != draft.header_from.address.domain:
             await self._check_sender(caller, draft.envelope_from, "MAIL FROM")
+        self._check_stream(caller, draft.steering.stream, "X-Gatepost-Stream")
+        await self._screen(caller, draft)
         return self._item(caller, draft, source)
+
+    async def _screen(self, caller: Caller, draft: Draft) -> None:
+        if self._admission is not None:
+            self._admission.check(STREAMS[draft.steering.stream])
+        if self._screening is not None:
+            await self._screening.check(caller, draft)
 
     def _item(self, caller: Caller, draft: Draft, source: Source) -> Item:
         try:
@@ -223,7 +244,19 @@ class Acceptor:
         if len(draft.content) > limit:
             raise Refused("payload_too_large", f"the composed message has {len(draft.content)} bytes; at most {limit} are taken")
 
+    def _check_stream(self, caller: Caller, stream: str, place: str) -> None:
+        who = caller.principal
+        if not who.may(Scope.MESSAGES_SEND):
+            raise Refused("permission_denied", f"it needs the scope {Scope.MESSAGES_SEND.value}")
+        if who.streams and stream not in who.streams:
+            detail = f"this key may use only: {', '.join(sorted(who.streams))}"
+            raise Refused("permission_denied", detail, (Fault(place, "stream_not_allowed", detail),))
+
     async def _check_sender(self, caller: Caller, sender: Address, pointer: str) -> None:
+        allowed = caller.principal.domains
+        if allowed and sender.domain not in allowed:
+            detail = f"this key may send only from: {', '.join(sorted(allowed))}"
+            raise Refused("permission_denied", detail, (Fault(pointer, "domain_not_allowed", detail),))
         domain = await self._directory.domain(caller.tenant_id, sender.domain)
         if domain is None or domain.status is not DomainStatus.VERIFIED:
             state = "is not verified yet" if domain else "is not one of this tenant's domains"
@@ -244,11 +277,24 @@ class Acceptor:
             self._in_progress.add(running)
         started = self._clock.monotonic()
         try:
-            accepted = await self._commit(unit)
+            accepted = await self._commit_within_limits(caller, unit)
         finally:
             if running is not None:
                 self._in_progress.discard(running)
         self._tell(caller, items, accepted, started)
+        return accepted
+
+    async def _commit_within_limits(self, caller: Caller, unit: Unit) -> Accepted:
+        if self._limits is None:
+            return await self._commit(unit)
+        reservation = await self._limits.reserve(caller, [_wanted(item) for item in unit.items if isinstance(item, Item)])
+        try:
+            accepted = await self._commit(unit)
+        except Exception:
+            await reservation.cancel()
+            raise
+        if accepted.is_replay:
+            await reservation.cancel()
         return accepted
 
     async def _commit(self, unit: Unit) -> Accepted:
@@ -265,7 +311,7 @@ class Acceptor:
 
     def _tell(self, caller: Caller, items: Sequence[Item | RefusedMessage], accepted: Accepted, started: float) -> None:
         if accepted.is_replay:
-            maillog.replayed(request_id=caller.request_id, key_id=caller.key.id)
+            maillog.replayed(request_id=caller.request_id, key_id=caller.principal.id)
             return
         self._on_committed()
         metrics.accept_seconds.observe(self._clock.monotonic() - started)
@@ -280,7 +326,7 @@ class Acceptor:
                     message_id=result.id,
                     request_id=caller.request_id,
                     tenant_id=caller.tenant_id,
-                    key_id=caller.key.id,
+                    key_id=caller.principal.id,
                     source=item.source.value,
                     stream=item.draft.steering.stream,
                     route=item.route,
@@ -290,6 +336,18 @@ class Acceptor:
                 )
         for (source, stream), (messages, recipients) in counts.items():
             metrics.accepted(source, stream, messages, recipients)
+
+
+def _wanted(item: Item) -> Wanted:
+    draft = item.draft
+    return Wanted(
+        recipients=[recipient.address.key for recipient in draft.recipients],
+        size_bytes=len(draft.content),
+        stream=draft.steering.stream,
+        lane=STREAMS[draft.steering.stream],
+        domain=draft.header_from.address.domain,
+        route=item.route,
+    )
 
 
 def _unavailable() -> Refused:

@@ -252,7 +252,7 @@ def _message_row(item: Item, lane: int, now: Instant) -> dict[str, Any]:
         "stream": steering.stream,
         "lane": lane,
         "source": item.source.value,
-        "key_id": item.caller.key.id,
+        "key_id": item.caller.principal.id,
         "envelope_from": str(draft.envelope_from or ""),
         "from_": _shown(draft.header_from),
         "from_domain": draft.header_from.address.domain,

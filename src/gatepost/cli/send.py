@@ -86,7 +86,7 @@ async def _accept(store: Opened, data: Path, submission: Submission, *, is_test:
     )  # fmt: skip
     mode = KeyMode.TEST if is_test else KeyMode.LIVE
     key = ApiKey(id="cli", tenant_id=store.tenant_id, name="command line", mode=mode, hint="", created_at=store.clock.now())
-    accepted: Accepted = await acceptor.submit(Caller(key=key, peer="cli", request_id="cli"), submission)
+    accepted: Accepted = await acceptor.submit(Caller(principal=key.principal(), peer="cli", request_id="cli"), submission)
     message = accepted.results[0]
     assert isinstance(message, AcceptedMessage)
     return message

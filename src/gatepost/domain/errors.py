@@ -50,6 +50,13 @@ _ALL = (
     ),
     ErrorCode("permission_denied", 403, "550 5.7.1", "This key may not do that", "Use a key that is allowed to do it."),
     ErrorCode(
+        "tenant_suspended",
+        403,
+        "550 5.7.1",
+        "This tenant is suspended",
+        "Ask the operator of the gateway; queued mail is kept and goes on when the tenant is resumed.",
+    ),
+    ErrorCode(
         "domain_not_verified",
         403,
         "550 5.7.1",
@@ -91,9 +98,23 @@ _ALL = (
     ErrorCode(
         "idempotency_key_reused", 422, "554 5.7.0", "This idempotency key was used for another request", "Use a new key for a new request."
     ),
+    ErrorCode(
+        "content_refused",
+        422,
+        "554 5.7.1",
+        "The content is not allowed",
+        "Change the part named in errors; detail says which rule refused it.",
+    ),
     ErrorCode("too_many_recipients", 422, "452 4.5.3", "Too many recipients", "Split the message: detail names the limit."),
     ErrorCode("rate_limited", 429, "452 4.7.1", "Too many requests", "Wait Retry-After seconds."),
     ErrorCode("quota_exceeded", 429, "452 4.7.1", "The quota is used up", "Wait until the quota renews, or ask for a larger one."),
+    ErrorCode(
+        "insufficient_balance",
+        402,
+        "452 4.7.1",
+        "The prepaid balance is used up",
+        "Add to the balance and send the message again.",
+    ),
     ErrorCode(
         "internal_error",
         500,

@@ -1,22 +1,32 @@
 """Who uses the gateway: tenants, their API keys, domains and DKIM keys, as the doors and the dispatch loop see them."""
 
-import ipaddress
 from dataclasses import dataclass
 from enum import StrEnum
 
 from gatepost.clock import Instant
+from gatepost.domain.access import Actor, KeyMode, Limit, Network, Principal, PrincipalKind, Scope, widened
+
+__all__ = ["DEFAULT_TENANT", "ApiKey", "Caller", "DkimKey", "Domain", "DomainStatus", "KeyMode", "Network", "Tenant"]
 
 DEFAULT_TENANT = "default"
 """Name of the tenant that exists from the first start."""
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_UNRESTRICTED = frozenset({Scope.ADMIN})
 
 
-class KeyMode(StrEnum):
-    """`test` keys never leave the sandbox."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tenant:
+    """
+    One customer or team of the gateway; sees only its own.
 
-    LIVE = "live"
-    TEST = "test"
+    Attributes:
+        suspended_at: From then on nothing is taken from it, and its queue is held.
+    """
+
+    id: str
+    name: str
+    created_at: Instant
+    suspended_at: Instant | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +41,28 @@ class ApiKey:
     created_at: Instant
     trust_networks: tuple[Network, ...] = ()
     revoked_at: Instant | None = None
+    scopes: frozenset[Scope] = _UNRESTRICTED
+    domains: frozenset[str] = frozenset()
+    streams: frozenset[str] = frozenset()
+    networks: tuple[Network, ...] = ()
+    limits: tuple[Limit, ...] = ()
+    expires_at: Instant | None = None
+
+    def principal(self) -> Principal:
+        """Return who acts with this key."""
+        return Principal(
+            id=self.id,
+            kind=PrincipalKind.KEY,
+            tenant_id=self.tenant_id,
+            name=self.name,
+            mode=self.mode,
+            scopes=widened(self.scopes),
+            domains=self.domains,
+            streams=self.streams,
+            networks=self.networks,
+            limits=self.limits,
+            expires_at=self.expires_at,
+        )
 
 
 class DomainStatus(StrEnum):
@@ -87,18 +119,24 @@ class DkimKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who asks: the key behind a request, resolved, with where it came from."""
+    """Who asks: the principal behind a request, with where it came from."""
 
-    key: ApiKey
+    principal: Principal
     peer: str
     request_id: str
 
     @property
     def tenant_id(self) -> str:
-        """The tenant that the key belongs to."""
-        return self.key.tenant_id
+        """The tenant that it belongs to."""
+        return self.principal.tenant_id
 
     @property
     def is_test(self) -> bool:
-        """True for keys whose mail always goes to the sandbox."""
-        return self.key.mode is KeyMode.TEST
+        """True when its mail always goes to the sandbox."""
+        return self.principal.mode is KeyMode.TEST
+
+    @property
+    def actor(self) -> Actor:
+        """The caller as the audit log names it."""
+        who = self.principal
+        return Actor(kind=who.kind, id=who.id, name=who.name, peer=self.peer, request_id=self.request_id)

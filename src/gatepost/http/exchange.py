@@ -15,9 +15,11 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
-from litestar.types import Receive, Scope, Send
+from litestar.types import Receive, Send
+from litestar.types import Scope as AsgiScope
 
 from gatepost import ids
+from gatepost.domain.access import Scope
 from gatepost.domain.errors import Fault, Refused, invalid
 from gatepost.domain.tenant import Caller
 from gatepost.http import auth, problems
@@ -56,7 +58,7 @@ class Request:
 
     __slots__ = ("_caller", "_headers", "deps", "id", "method", "params", "receive", "scope")
 
-    def __init__(self, deps: HttpDeps, scope: Scope, receive: Receive) -> None:
+    def __init__(self, deps: HttpDeps, scope: AsgiScope, receive: Receive) -> None:
         self.deps = deps
         self.scope = scope
         self.receive = receive
@@ -125,7 +127,7 @@ class Request:
             Refused: authentication_required or authentication_failed.
         """
         key = await auth.key_of(self.deps.directory, self.header(b"authorization"), self.peer, self.id)
-        self._caller = Caller(key=key, peer=self.peer, request_id=self.id)
+        self._caller = Caller(principal=key.principal(), peer=self.peer, request_id=self.id)
 
 
 Run = Callable[[Request], Awaitable[Answer]]
@@ -153,6 +155,7 @@ class Endpoint:
         body_type: Media type of the body.
         answers: By status; None has no body, a string is a media type other than JSON.
         codes: The error codes it may answer with, besides those that every endpoint has.
+        scope: What a principal needs for it; None for a public one.
     """
 
     method: str
@@ -169,6 +172,11 @@ class Endpoint:
     parameters: tuple[Parameter, ...] = ()
     codes: tuple[str, ...] = ()
     is_public: bool = False
+    scope: Scope | None = None
+
+    def __post_init__(self) -> None:
+        if self.is_public == (self.scope is not None):
+            raise ValueError(f"{self.name}: an endpoint is public, or it names the scope that it needs")
 
 
 def request_id(scope: Any) -> str:
@@ -185,14 +193,14 @@ def peer_of(scope: Any) -> str:
     return str(client[0]) if client else ""
 
 
-def serve(deps: HttpDeps, endpoints: Sequence[Endpoint]) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+def serve(deps: HttpDeps, endpoints: Sequence[Endpoint]) -> Callable[[AsgiScope, Receive, Send], Awaitable[None]]:
     """Make the ASGI application of one path from the endpoints of its methods."""
     methods = {endpoint.method: endpoint for endpoint in endpoints}
     if "GET" in methods:
         methods["HEAD"] = methods["GET"]
     allow = ", ".join(sorted({*methods, "OPTIONS"})).encode()
 
-    async def path_app(scope: Scope, receive: Receive, send: Send) -> None:
+    async def path_app(scope: AsgiScope, receive: Receive, send: Send) -> None:
         request = Request(deps, scope, receive)
         try:
             answer = await _run(methods.get(request.method), request, allow)
@@ -214,7 +222,14 @@ async def _run(endpoint: Endpoint | None, request: Request, allow: bytes) -> Ans
         return refuse(Refused("method_not_allowed", f"{request.method} is not allowed here"), request.scope, [(b"allow", allow)])
     if not endpoint.is_public:
         await request.authenticate()
+        _check_scope(endpoint, request.caller)
     return await endpoint.run(request)
+
+
+def _check_scope(endpoint: Endpoint, caller: Caller) -> None:
+    assert endpoint.scope is not None  # an endpoint without one would be open to every key
+    if not caller.principal.may(endpoint.scope):
+        raise Refused("permission_denied", f"it needs the scope {endpoint.scope.value}")
 
 
 def refuse(refusal: Refused, scope: Any, headers: Sequence[tuple[bytes, bytes]] = ()) -> Answer:

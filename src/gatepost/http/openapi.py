@@ -20,7 +20,7 @@ from gatepost.http.problems import Problem
 
 _REF = "#/components/schemas/{name}"
 _ALWAYS = ("malformed_request", "internal_error", "storage_unavailable")
-_WITH_KEY = ("authentication_required", "authentication_failed")
+_WITH_KEY = ("authentication_required", "authentication_failed", "permission_denied", "tenant_suspended", "rate_limited")
 _PATH_TYPE = re.compile(r":[a-z]+\}")
 _DESCRIPTION = """JSON in and out; times are ISO 8601 with offset, ids are TypeIDs. Send an API key as
 `Authorization: Bearer gp_live_…`; mail sent with a `gp_test_…` key never leaves the sandbox. Refusals are problem details

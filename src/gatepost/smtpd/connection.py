@@ -242,7 +242,7 @@ class SmtpConnection(asyncio.Protocol):
         if key is None:  # it was trusted when it came
             raise Refused("authentication_required", "This network is no longer trusted")
         accepted = await self._door.acceptor.submit_raw(
-            Caller(key=key, peer=self._peer.name, request_id=request_id),
+            Caller(principal=key.principal(), peer=self._peer.name, request_id=request_id),
             RawSubmission(
                 envelope_from=message.envelope_from,
                 recipients=message.recipients,

@@ -40,7 +40,7 @@ metadata = MetaData(
     }
 )
 
-REVISION = "0001"
+REVISION = "first"
 """The newest migration: what the tables below are."""
 
 Key = Text().with_variant(Text(collation="C"), "postgresql")
@@ -80,6 +80,51 @@ tenant = _table(
     Column("id", Key, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
     Column("created_at", Instant, nullable=False),
+    Column("suspended_at", Instant),
+    Column("policy", Json, nullable=False),  # how strictly input is looked at: tenants.policies
+    Column("price_micros", BigInteger, nullable=False),  # of 1,000 recipients, in millionths of the gateway's currency
+    Column("balance_micros", BigInteger),  # prepaid; NULL: not prepaid
+)
+
+tenant_limit = _table(
+    "tenant_limit",
+    Column("tenant_id", Key, primary_key=True),
+    Column("resource", Key, primary_key=True),
+    Column("per", Key, primary_key=True),
+    Column("amount", BigInteger, nullable=False),
+)
+
+quota = _table(
+    "quota",  # what was taken of a limit in one window, by whole slices
+    Column("subject", Key, primary_key=True),  # a tenant's, key's or domain's id, or a hash of a recipient's address
+    Column("resource", Key, primary_key=True),
+    Column("per", Key, primary_key=True),
+    Column("starts_at", Instant, primary_key=True, autoincrement=False),
+    Column("used", BigInteger, nullable=False),
+    Column("expires_at", Instant, nullable=False, index=True),
+)
+
+usage = _table(
+    "usage",  # what was accepted in a day; a row for each node, so that no two update the same one
+    Column("tenant_id", Key, primary_key=True),
+    Column("day", Key, primary_key=True),  # 2026-11-24
+    Column("route", Key, primary_key=True),
+    Column("node", Key, primary_key=True),
+    Column("messages", BigInteger, nullable=False),
+    Column("recipients", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("cost_micros", BigInteger, nullable=False),
+)
+
+balance_entry = _table(
+    "balance_entry",
+    Column("id", Key, primary_key=True),
+    Column("tenant_id", Key, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("micros", BigInteger, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("actor_id", Key, nullable=False),
+    Index("ix_balance_entry_tenant_id_id", "tenant_id", "id"),
 )
 
 api_key = _table(
@@ -91,9 +136,165 @@ api_key = _table(
     Column("secret_hash", LargeBinary, nullable=False, unique=True),
     Column("hint", Text, nullable=False),
     Column("trust_networks", Json, nullable=False),
+    Column("scopes", Json, nullable=False),
+    Column("domains", Json, nullable=False),
+    Column("streams", Json, nullable=False),
+    Column("networks", Json, nullable=False),
+    Column("limits", Json, nullable=False),
     Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant),
     Column("revoked_at", Instant),
     CheckConstraint("mode IN ('live', 'test')", name="mode"),
+)
+
+last_use = _table(
+    "last_use",  # of a key or an OAuth client; written now and then, never on the way of a request
+    Column("principal_id", Key, primary_key=True),
+    Column("used_at", Instant, nullable=False),
+    Column("peer", Text, nullable=False),
+)
+
+oauth_client = _table(
+    "oauth_client",
+    Column("id", Key, primary_key=True),
+    Column("tenant_id", Key, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("secret_hash", LargeBinary),
+    Column("jwks", Json),  # public keys of a client that proves itself by private_key_jwt
+    Column("hint", Text, nullable=False),
+    Column("scopes", Json, nullable=False),
+    Column("domains", Json, nullable=False),
+    Column("streams", Json, nullable=False),
+    Column("networks", Json, nullable=False),
+    Column("limits", Json, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant),
+    Column("revoked_at", Instant),
+    CheckConstraint("mode IN ('live', 'test')", name="mode"),
+)
+
+token_key = _table(
+    "token_key",  # signs access tokens; the newest signs, older ones verify until they end
+    Column("id", Key, primary_key=True),
+    Column("algorithm", Text, nullable=False),
+    Column("private_sealed", LargeBinary, nullable=False),
+    Column("public_jwk", Json, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+)
+
+spent_token = _table(
+    "spent_token",  # ids of tokens that are not taken any more: revoked, or assertions that were used once
+    Column("jti", Key, primary_key=True),
+    Column("expires_at", Instant, nullable=False, index=True),
+)
+
+person = _table(
+    "person",
+    Column("id", Key, primary_key=True),
+    Column("email_hash", Key, nullable=False, unique=True),
+    Column("sealed", LargeBinary, nullable=False),  # e-mail address, name, TOTP secret
+    Column("is_operator", Boolean, nullable=False),
+    Column("password_hash", Text),
+    Column("has_totp", Boolean, nullable=False),
+    Column("recovery_hashes", Json, nullable=False),
+    Column("totp_used_at", Instant),  # time step of the last code: a code counts once
+    Column("created_at", Instant, nullable=False),
+    Column("disabled_at", Instant),
+)
+
+membership = _table(
+    "membership",
+    Column("person_id", Key, primary_key=True),
+    Column("tenant_id", Key, primary_key=True),
+    Column("role", Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Index("ix_membership_tenant_id_person_id", "tenant_id", "person_id"),
+    CheckConstraint("role IN ('owner', 'admin', 'developer', 'viewer')", name="role"),
+)
+
+person_identity = _table(
+    "person_identity",  # a person as an OpenID provider knows them
+    Column("issuer", Key, primary_key=True),
+    Column("subject", Key, primary_key=True),
+    Column("person_id", Key, nullable=False, index=True),
+    Column("created_at", Instant, nullable=False),
+)
+
+passkey = _table(
+    "passkey",
+    Column("id", Key, primary_key=True),  # credential id, base64url
+    Column("person_id", Key, nullable=False, index=True),
+    Column("name", Text, nullable=False),
+    Column("public_key", LargeBinary, nullable=False),
+    Column("sign_count", BigInteger, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("used_at", Instant),
+)
+
+session = _table(
+    "session",
+    Column("id", Key, primary_key=True),
+    Column("token_hash", LargeBinary, nullable=False, unique=True),
+    Column("person_id", Key, nullable=False, index=True),
+    Column("tenant_id", Key),  # the one that is looked at
+    Column("state", Text, nullable=False),  # what was shown: password only, or all
+    Column("peer", Text, nullable=False),
+    Column("agent", Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("seen_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False, index=True),
+    CheckConstraint("state IN ('password', 'open')", name="state"),
+)
+
+one_time_link = _table(
+    "one_time_link",
+    Column("token_hash", LargeBinary, primary_key=True),
+    Column("purpose", Text, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),  # for whom
+    Column("person_id", Key),
+    Column("tenant_id", Key),
+    Column("role", Text),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False, index=True),
+    Column("used_at", Instant),
+    CheckConstraint("purpose IN ('setup', 'invitation', 'reset')", name="purpose"),
+)
+
+audit = _table(
+    "audit",  # append-only; each entry's hash covers the one before
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("id", Key, nullable=False, unique=True),
+    Column("at", Instant, nullable=False),
+    Column("tenant_id", Key),  # NULL: the gateway itself
+    Column("actor_kind", Text, nullable=False),
+    Column("actor_id", Key, nullable=False),
+    Column("actor_name", Text, nullable=False),
+    Column("peer", Text, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("action", Key, nullable=False),
+    Column("object_id", Key, nullable=False),
+    Column("before", Json),
+    Column("after", Json),
+    Column("hash", LargeBinary, nullable=False),
+    Index("ix_audit_tenant_id_seq", "tenant_id", "seq"),
+)
+
+audit_head = _table(
+    "audit_head",
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+)
+
+data_key = _table(
+    "data_key",  # seals one tenant's data of one day; itself wrapped by the master key
+    Column("tenant_id", Key, primary_key=True),
+    Column("day", Key, primary_key=True),
+    Column("wrapped", LargeBinary, nullable=False),
+    Column("master_id", Key, nullable=False, index=True),
+    Column("created_at", Instant, nullable=False),
 )
 
 domain = _table(

@@ -1,15 +1,17 @@
 """Tenants with their API keys, domains and DKIM keys; and the version number by which other processes see a change."""
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection, Row
 
 from gatepost import ids
 from gatepost.clock import Instant
-from gatepost.domain.tenant import DEFAULT_TENANT, ApiKey, DkimKey, Domain, DomainStatus, KeyMode, Network
+from gatepost.domain.access import Limit, Scope
+from gatepost.domain.tenant import DEFAULT_TENANT, ApiKey, DkimKey, Domain, DomainStatus, KeyMode, Network, Tenant
 from gatepost.store.schema import api_key, config_version, dkim_key, domain, tenant
 
 
@@ -29,8 +31,41 @@ def ensure_default(conn: Connection, now: Instant) -> str:
     if found is not None:
         return found
     tenant_id = ids.new("ten")
-    conn.execute(sa.insert(tenant), [{"id": tenant_id, "name": DEFAULT_TENANT, "created_at": now}])
+    insert_tenant(conn, Tenant(id=tenant_id, name=DEFAULT_TENANT, created_at=now))
     return tenant_id
+
+
+def insert_tenant(conn: Connection, added: Tenant) -> None:
+    """
+    Add a tenant.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: There is one with this name already.
+    """
+    row = {
+        "id": added.id, "name": added.name, "created_at": added.created_at, "suspended_at": None, "policy": {}, "price_micros": 0,
+        "balance_micros": None,
+    }  # fmt: skip
+    conn.execute(sa.insert(tenant), [row])
+    bump_version(conn)
+
+
+def set_suspended(conn: Connection, tenant_id: str, suspended_at: Instant | None) -> bool:
+    """Suspend or resume a tenant; return whether there is such a tenant."""
+    changed = conn.execute(sa.update(tenant).where(tenant.c.id == tenant_id).values(suspended_at=suspended_at)).rowcount
+    bump_version(conn)
+    return bool(changed)
+
+
+def all_tenants(conn: Connection) -> list[Tenant]:
+    """List tenants, the oldest first."""
+    columns = (tenant.c.id, tenant.c.name, tenant.c.created_at, tenant.c.suspended_at)
+    return [Tenant(**row) for row in conn.execute(sa.select(*columns).order_by(tenant.c.id)).mappings()]
+
+
+def find_tenant(conn: Connection, wanted: str) -> Tenant | None:
+    """Find a tenant by id or by name."""
+    return next((found for found in all_tenants(conn) if wanted in {found.id, found.name}), None)
 
 
 def by_name(conn: Connection, name: str) -> str | None:
@@ -42,7 +77,9 @@ def insert_key(conn: Connection, key: ApiKey, secret_hash: bytes) -> None:
     """Store a key's facts and the hash of its secret."""
     row = {
         "id": key.id, "tenant_id": key.tenant_id, "name": key.name, "mode": key.mode.value, "secret_hash": secret_hash, "hint": key.hint,
-        "trust_networks": [str(network) for network in key.trust_networks], "created_at": key.created_at, "revoked_at": None,
+        "trust_networks": _texts(key.trust_networks), "scopes": _texts(key.scopes), "domains": _texts(key.domains),
+        "streams": _texts(key.streams), "networks": _texts(key.networks), "limits": [msgspec.to_builtins(limit) for limit in key.limits],
+        "created_at": key.created_at, "expires_at": key.expires_at, "revoked_at": None,
     }  # fmt: skip
     conn.execute(sa.insert(api_key), [row])
     bump_version(conn)
@@ -76,7 +113,17 @@ def _key(row: Row[Any]) -> ApiKey:
         created_at=row.created_at,
         trust_networks=tuple(_network(text) for text in row.trust_networks),
         revoked_at=row.revoked_at,
+        scopes=frozenset(Scope(text) for text in row.scopes),
+        domains=frozenset(row.domains),
+        streams=frozenset(row.streams),
+        networks=tuple(_network(text) for text in row.networks),
+        limits=tuple(msgspec.convert(limit, Limit) for limit in row.limits),
+        expires_at=row.expires_at,
     )
+
+
+def _texts(values: Iterable[Any]) -> list[str]:
+    return sorted(str(value) for value in values)
 
 
 def _network(text: str) -> Network:

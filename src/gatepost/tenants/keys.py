@@ -9,10 +9,12 @@ would protect nothing and cost every request.
 import hashlib
 import secrets
 import zlib
+from dataclasses import dataclass
 
 from gatepost import ids
 from gatepost.clock import Instant
-from gatepost.domain.tenant import ApiKey, KeyMode, Network
+from gatepost.domain.access import KeyMode, Limit, Network, Scope
+from gatepost.domain.tenant import ApiKey
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _RANDOM_LENGTH = 32
@@ -37,9 +39,37 @@ def hash_secret(secret: str) -> bytes:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
 
-def describe(secret: str, *, tenant_id: str, name: str, mode: KeyMode, now: Instant, trust_networks: tuple[Network, ...] = ()) -> ApiKey:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restrictions:
+    """What narrows a key or an OAuth client; the default narrows nothing. Fields as in `Principal`."""
+
+    scopes: frozenset[Scope] = frozenset({Scope.ADMIN})
+    domains: frozenset[str] = frozenset()
+    streams: frozenset[str] = frozenset()
+    networks: tuple[Network, ...] = ()
+    limits: tuple[Limit, ...] = ()
+    expires_at: Instant | None = None
+
+
+def describe(
+    secret: str,
+    *,
+    tenant_id: str,
+    name: str,
+    mode: KeyMode,
+    now: Instant,
+    trust_networks: tuple[Network, ...] = (),
+    restrictions: Restrictions | None = None,
+) -> ApiKey:
     """Build the record of a new secret."""
+    narrowed = restrictions or Restrictions()
     return ApiKey(
+        scopes=narrowed.scopes,
+        domains=narrowed.domains,
+        streams=narrowed.streams,
+        networks=narrowed.networks,
+        limits=narrowed.limits,
+        expires_at=narrowed.expires_at,
         id=ids.new("key"),
         tenant_id=tenant_id,
         name=name,

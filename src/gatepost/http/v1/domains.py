@@ -3,6 +3,7 @@
 from typing import Any
 
 from gatepost import ids
+from gatepost.domain.access import Scope
 from gatepost.domain.errors import Refused
 from gatepost.http import decode, paging
 from gatepost.http.exchange import NO_CONTENT, Answer, Endpoint, Parameter, Request, as_json
@@ -77,6 +78,7 @@ def _endpoint(method: str, path: str, run: Any, name: str, summary: str, given: 
         path=path,
         run=run,
         name=name,
+        scope=Scope.DOMAINS_READ if method == "GET" else Scope.DOMAINS_WRITE,
         summary=summary,
         tag="domains",
         answers=given,
@@ -91,6 +93,7 @@ ENDPOINTS = [
         path="/v1/domains",
         run=add,
         name="addDomain",
+        scope=Scope.DOMAINS_WRITE,
         summary="Add a domain",
         tag="domains",
         body=DomainBody,
@@ -103,6 +106,7 @@ ENDPOINTS = [
         path="/v1/domains",
         run=list_domains,
         name="listDomains",
+        scope=Scope.DOMAINS_READ,
         summary="List domains",
         tag="domains",
         answers={200: answers.DomainPage},

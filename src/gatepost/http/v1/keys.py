@@ -1,6 +1,7 @@
 """API keys: make (the secret is shown once), list, revoke."""
 
 from gatepost import ids
+from gatepost.domain.access import Scope
 from gatepost.domain.errors import Refused, invalid
 from gatepost.domain.tenant import KeyMode
 from gatepost.http import decode, paging
@@ -27,7 +28,7 @@ async def make(request: Request) -> Answer:
     made = keys.describe(secret, tenant_id=request.caller.tenant_id, name=body.name, mode=mode, now=request.deps.clock.now())
     await request.deps.engine.write(lambda conn: tenants.insert_key(conn, made, keys.hash_secret(secret)))
     await request.deps.directory.refresh()
-    maillog.changed("key_made", tenant_id=made.tenant_id, key_id=made.id, mode=mode.value, by_key_id=request.caller.key.id)
+    maillog.changed("key_made", tenant_id=made.tenant_id, key_id=made.id, mode=mode.value, by_key_id=request.caller.principal.id)
     return as_json(writing.made_key(made, secret), 201)
 
 
@@ -53,7 +54,7 @@ async def revoke(request: Request) -> Answer:
     if not is_there:
         raise Refused("not_found", "there is no such key")
     await request.deps.directory.refresh()
-    maillog.changed("key_revoked", tenant_id=tenant_id, key_id=key_id, by_key_id=request.caller.key.id)
+    maillog.changed("key_revoked", tenant_id=tenant_id, key_id=key_id, by_key_id=request.caller.principal.id)
     return NO_CONTENT
 
 
@@ -71,6 +72,7 @@ ENDPOINTS = [
         path="/v1/keys",
         run=make,
         name="makeKey",
+        scope=Scope.KEYS_WRITE,
         summary="Make an API key",
         tag="keys",
         body=KeyBody,
@@ -83,6 +85,7 @@ ENDPOINTS = [
         path="/v1/keys",
         run=list_keys,
         name="listKeys",
+        scope=Scope.KEYS_READ,
         summary="List API keys",
         tag="keys",
         answers={200: answers.KeyPage},
@@ -95,6 +98,7 @@ ENDPOINTS = [
         path="/v1/keys/{key_id:str}",
         run=revoke,
         name="revokeKey",
+        scope=Scope.KEYS_WRITE,
         summary="Revoke an API key",
         tag="keys",
         answers={204: None},

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row
 
 from gatepost import ids
 from gatepost.clock import iso
+from gatepost.domain.access import Scope
 from gatepost.domain.address import InvalidAddress, parse_address
 from gatepost.domain.errors import Fault, Refused, invalid
 from gatepost.domain.message import STREAMS
@@ -249,6 +250,7 @@ def _endpoint(
         path=path,
         run=run,
         name=name,
+        scope=Scope.MESSAGES_READ if method == "GET" else Scope.MESSAGES_WRITE,
         summary=summary,
         tag="messages",
         body=body,
@@ -264,6 +266,7 @@ ENDPOINTS = [
         path="/v1/messages",
         run=list_messages,
         name="listMessages",
+        scope=Scope.MESSAGES_READ,
         summary="List messages, the newest first",
         tag="messages",
         answers={200: answers.MessagePage},

@@ -7,6 +7,7 @@ Standards: RFC 5322 (the content), RFC 5321 §4.1.1.2, §4.1.1.3 (the envelope).
 from dataclasses import replace
 
 from gatepost.accept import AcceptedMessage
+from gatepost.domain.access import Scope
 from gatepost.domain.address import Address, InvalidAddress, parse_address
 from gatepost.domain.errors import Fault, invalid
 from gatepost.domain.message import DEFAULT_STREAM, EnvelopeRecipient, RawSubmission, Source, Steering
@@ -99,6 +100,7 @@ ENDPOINTS = [
         path="/v1/messages/raw",
         run=send_raw,
         name="sendRaw",
+        scope=Scope.MESSAGES_SEND,
         summary="Send a finished MIME message",
         tag="messages",
         description="The content is stored as it is, but for Bcc and X-Gatepost-… header fields, which are removed.",

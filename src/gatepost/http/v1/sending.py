@@ -8,6 +8,7 @@ Not here: how a body becomes a submission (submission), whether it is accepted (
 import hashlib
 
 from gatepost.accept import Accepted, AcceptedMessage, Idempotency
+from gatepost.domain.access import Scope
 from gatepost.domain.errors import Fault, Refused, invalid
 from gatepost.domain.message import Submission
 from gatepost.http import decode
@@ -142,6 +143,7 @@ ENDPOINTS = [
         path="/v1/messages",
         run=send,
         name="sendMessage",
+        scope=Scope.MESSAGES_SEND,
         summary="Send a message",
         tag=_TAG,
         description="Answers after the message is durably stored. With personalizations one message is made for each of them, "
@@ -157,6 +159,7 @@ ENDPOINTS = [
         path="/v1/messages/batch",
         run=send_batch,
         name="sendBatch",
+        scope=Scope.MESSAGES_SEND,
         summary="Send independent messages",
         tag=_TAG,
         description="In permissive mode the answer is 202 even where no message was accepted: look at `refused`.",
@@ -171,6 +174,7 @@ ENDPOINTS = [
         path="/v1/messages/validate",
         run=validate,
         name="validateMessage",
+        scope=Scope.MESSAGES_SEND,
         summary="Check a message without sending it",
         tag=_TAG,
         body=SendBody,

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from urllib.parse import unquote
 
+from gatepost.domain.access import Scope
 from gatepost.domain.address import Address, InvalidAddress, parse_address
 from gatepost.domain.errors import Fault, Refused, invalid
 from gatepost.domain.message import STREAMS
@@ -63,7 +64,7 @@ async def remove(request: Request) -> Answer:
     """Lift the suppressions of an address: all, or the one for a stream."""
     stream, address, tenant_id = _stream(request), _address(request), request.caller.tenant_id
     await Suppressions(request.deps.engine, request.deps.clock).lift(tenant_id, address, stream)
-    maillog.changed("suppression_removed", tenant_id=tenant_id, address=maillog.mask(address.key), by_key_id=request.caller.key.id)
+    maillog.changed("suppression_removed", tenant_id=tenant_id, address=maillog.mask(address.key), by_key_id=request.caller.principal.id)
     return NO_CONTENT
 
 
@@ -90,7 +91,7 @@ async def _add(request: Request, wanted: Sequence[Suppression], faults: Sequence
     tenant_id = request.caller.tenant_id
     added = await Suppressions(request.deps.engine, request.deps.clock).add(tenant_id, wanted)
     renewed = len(wanted) - added.new
-    maillog.changed("suppressions_added", tenant_id=tenant_id, added=added.new, renewed=renewed, by_key_id=request.caller.key.id)
+    maillog.changed("suppressions_added", tenant_id=tenant_id, added=added.new, renewed=renewed, by_key_id=request.caller.principal.id)
     return added
 
 
@@ -131,6 +132,7 @@ ENDPOINTS = [
         path="/v1/suppressions",
         run=add,
         name="addSuppression",
+        scope=Scope.SUPPRESSIONS_WRITE,
         summary="Suppress an address",
         tag="suppressions",
         body=SuppressionBody,
@@ -142,6 +144,7 @@ ENDPOINTS = [
         path="/v1/suppressions/bulk",
         run=add_many,
         name="addSuppressions",
+        scope=Scope.SUPPRESSIONS_WRITE,
         summary="Suppress several addresses",
         tag="suppressions",
         body=SuppressionsBody,
@@ -153,6 +156,7 @@ ENDPOINTS = [
         path="/v1/suppressions",
         run=list_suppressions,
         name="listSuppressions",
+        scope=Scope.SUPPRESSIONS_READ,
         summary="List suppressions",
         tag="suppressions",
         answers={200: answers.SuppressionPage},
@@ -165,6 +169,7 @@ ENDPOINTS = [
         path=_ONE,
         run=get,
         name="getSuppression",
+        scope=Scope.SUPPRESSIONS_READ,
         summary="Read the suppression of an address",
         tag="suppressions",
         answers={200: answers.SuppressionAnswer},
@@ -176,6 +181,7 @@ ENDPOINTS = [
         path=_ONE,
         run=remove,
         name="removeSuppression",
+        scope=Scope.SUPPRESSIONS_WRITE,
         summary="Lift the suppressions of an address",
         tag="suppressions",
         answers={204: None},

@@ -1,14 +1,14 @@
 """
 The first schema.
 
-Revision: 0001
+Revision: first
 Follows: nothing
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0001"
+revision = "first"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -26,6 +26,7 @@ def upgrade() -> None:
     lease = sa.table("shard_lease", sa.column("shard"), sa.column("epoch"), sa.column("expires_at"))
     op.bulk_insert(lease, [{"shard": shard, "epoch": 0, "expires_at": 0} for shard in range(SHARDS)])
     op.bulk_insert(sa.table("config_version", sa.column("id"), sa.column("version")), [{"id": 1, "version": 1}])
+    op.bulk_insert(sa.table("audit_head", sa.column("id"), sa.column("seq"), sa.column("hash")), [{"id": 1, "seq": 0, "hash": bytes(32)}])
     if op.get_bind().dialect.name == "postgresql":
         for name in PARTITIONED:
             op.execute(f"CREATE TABLE {name}_default PARTITION OF {name} DEFAULT")
@@ -44,7 +45,13 @@ def _create_tables() -> None:
         sa.Column("secret_hash", sa.LargeBinary(), nullable=False),
         sa.Column("hint", sa.Text(), nullable=False),
         sa.Column("trust_networks", sa.Text(), nullable=False),
+        sa.Column("scopes", sa.Text(), nullable=False),
+        sa.Column("domains", sa.Text(), nullable=False),
+        sa.Column("streams", sa.Text(), nullable=False),
+        sa.Column("networks", sa.Text(), nullable=False),
+        sa.Column("limits", sa.Text(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=True),
         sa.Column("revoked_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_api_key"),
         sa.UniqueConstraint("secret_hash", name="uq_api_key_secret_hash"),
@@ -75,6 +82,47 @@ def _create_tables() -> None:
         postgresql_partition_by="RANGE (message_id)",
     )
     op.create_table(
+        "audit",
+        sa.Column("seq", sa.BigInteger(), nullable=False, autoincrement=False),
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("tenant_id", KEY, nullable=True),
+        sa.Column("actor_kind", sa.Text(), nullable=False),
+        sa.Column("actor_id", KEY, nullable=False),
+        sa.Column("actor_name", sa.Text(), nullable=False),
+        sa.Column("peer", sa.Text(), nullable=False),
+        sa.Column("request_id", sa.Text(), nullable=False),
+        sa.Column("action", KEY, nullable=False),
+        sa.Column("object_id", KEY, nullable=False),
+        sa.Column("before", sa.Text(), nullable=True),
+        sa.Column("after", sa.Text(), nullable=True),
+        sa.Column("hash", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("seq", name="pk_audit"),
+        sa.UniqueConstraint("id", name="uq_audit_id"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_audit_tenant_id_seq", "audit", ["tenant_id", "seq"], unique=False)
+    op.create_table(
+        "audit_head",
+        sa.Column("id", sa.SmallInteger(), nullable=False, autoincrement=False),
+        sa.Column("seq", sa.BigInteger(), nullable=False),
+        sa.Column("hash", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_audit_head"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "balance_entry",
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("tenant_id", KEY, nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("micros", sa.BigInteger(), nullable=False),
+        sa.Column("note", sa.Text(), nullable=False),
+        sa.Column("actor_id", KEY, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_balance_entry"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_balance_entry_tenant_id_id", "balance_entry", ["tenant_id", "id"], unique=False)
+    op.create_table(
         "body",
         sa.Column("message_id", KEY, nullable=False),
         sa.Column("encoding", sa.Text(), nullable=False),
@@ -103,6 +151,17 @@ def _create_tables() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_config_version"),
         sqlite_with_rowid=False,
     )
+    op.create_table(
+        "data_key",
+        sa.Column("tenant_id", KEY, nullable=False),
+        sa.Column("day", KEY, nullable=False),
+        sa.Column("wrapped", sa.LargeBinary(), nullable=False),
+        sa.Column("master_id", KEY, nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant_id", "day", name="pk_data_key"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_data_key_master_id", "data_key", ["master_id"], unique=False)
     op.create_table(
         "dkim_key",
         sa.Column("id", KEY, nullable=False),
@@ -160,6 +219,25 @@ def _create_tables() -> None:
     )
     op.create_index("ix_idempotency_expires_at", "idempotency", ["expires_at"], unique=False)
     op.create_table(
+        "last_use",
+        sa.Column("principal_id", KEY, nullable=False),
+        sa.Column("used_at", sa.BigInteger(), nullable=False),
+        sa.Column("peer", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("principal_id", name="pk_last_use"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "membership",
+        sa.Column("person_id", KEY, nullable=False),
+        sa.Column("tenant_id", KEY, nullable=False),
+        sa.Column("role", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("person_id", "tenant_id", name="pk_membership"),
+        sa.CheckConstraint("role IN ('owner', 'admin', 'developer', 'viewer')", name="ck_membership_role"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_membership_tenant_id_person_id", "membership", ["tenant_id", "person_id"], unique=False)
+    op.create_table(
         "message",
         sa.Column("id", KEY, nullable=False),
         sa.Column("tenant_id", KEY, nullable=False),
@@ -209,6 +287,82 @@ def _create_tables() -> None:
         sqlite_with_rowid=False,
     )
     op.create_table(
+        "oauth_client",
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("tenant_id", KEY, nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("mode", sa.Text(), nullable=False),
+        sa.Column("secret_hash", sa.LargeBinary(), nullable=True),
+        sa.Column("jwks", sa.Text(), nullable=True),
+        sa.Column("hint", sa.Text(), nullable=False),
+        sa.Column("scopes", sa.Text(), nullable=False),
+        sa.Column("domains", sa.Text(), nullable=False),
+        sa.Column("streams", sa.Text(), nullable=False),
+        sa.Column("networks", sa.Text(), nullable=False),
+        sa.Column("limits", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=True),
+        sa.Column("revoked_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_oauth_client"),
+        sa.CheckConstraint("mode IN ('live', 'test')", name="ck_oauth_client_mode"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "one_time_link",
+        sa.Column("token_hash", sa.LargeBinary(), nullable=False),
+        sa.Column("purpose", sa.Text(), nullable=False),
+        sa.Column("sealed", sa.LargeBinary(), nullable=False),
+        sa.Column("person_id", KEY, nullable=True),
+        sa.Column("tenant_id", KEY, nullable=True),
+        sa.Column("role", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.Column("used_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("token_hash", name="pk_one_time_link"),
+        sa.CheckConstraint("purpose IN ('setup', 'invitation', 'reset')", name="ck_one_time_link_purpose"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_one_time_link_expires_at", "one_time_link", ["expires_at"], unique=False)
+    op.create_table(
+        "passkey",
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("person_id", KEY, nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("public_key", sa.LargeBinary(), nullable=False),
+        sa.Column("sign_count", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("used_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_passkey"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_passkey_person_id", "passkey", ["person_id"], unique=False)
+    op.create_table(
+        "person",
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("email_hash", KEY, nullable=False),
+        sa.Column("sealed", sa.LargeBinary(), nullable=False),
+        sa.Column("is_operator", sa.Boolean(), nullable=False),
+        sa.Column("password_hash", sa.Text(), nullable=True),
+        sa.Column("has_totp", sa.Boolean(), nullable=False),
+        sa.Column("recovery_hashes", sa.Text(), nullable=False),
+        sa.Column("totp_used_at", sa.BigInteger(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("disabled_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_person"),
+        sa.UniqueConstraint("email_hash", name="uq_person_email_hash"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "person_identity",
+        sa.Column("issuer", KEY, nullable=False),
+        sa.Column("subject", KEY, nullable=False),
+        sa.Column("person_id", KEY, nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("issuer", "subject", name="pk_person_identity"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_person_identity_person_id", "person_identity", ["person_id"], unique=False)
+    op.create_table(
         "queue",
         sa.Column("shard", sa.SmallInteger(), nullable=False, autoincrement=False),
         sa.Column("lane", sa.SmallInteger(), nullable=False, autoincrement=False),
@@ -225,6 +379,18 @@ def _create_tables() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("ix_queue_message_id_n", "queue", ["message_id", "n"], unique=True)
+    op.create_table(
+        "quota",
+        sa.Column("subject", KEY, nullable=False),
+        sa.Column("resource", KEY, nullable=False),
+        sa.Column("per", KEY, nullable=False),
+        sa.Column("starts_at", sa.BigInteger(), nullable=False, autoincrement=False),
+        sa.Column("used", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("subject", "resource", "per", "starts_at", name="pk_quota"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_quota_expires_at", "quota", ["expires_at"], unique=False)
     op.create_table(
         "recipient",
         sa.Column("message_id", KEY, nullable=False),
@@ -253,6 +419,25 @@ def _create_tables() -> None:
     op.create_index("ix_recipient_tenant_id_address_key_message_id", "recipient", ["tenant_id", "address_key", "message_id"], unique=False)
     op.create_index("ix_recipient_tenant_id_status_message_id", "recipient", ["tenant_id", "status", "message_id"], unique=False)
     op.create_table(
+        "session",
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("token_hash", sa.LargeBinary(), nullable=False),
+        sa.Column("person_id", KEY, nullable=False),
+        sa.Column("tenant_id", KEY, nullable=True),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("peer", sa.Text(), nullable=False),
+        sa.Column("agent", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("seen_at", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_session"),
+        sa.UniqueConstraint("token_hash", name="uq_session_token_hash"),
+        sa.CheckConstraint("state IN ('password', 'open')", name="ck_session_state"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_session_expires_at", "session", ["expires_at"], unique=False)
+    op.create_index("ix_session_person_id", "session", ["person_id"], unique=False)
+    op.create_table(
         "shard_lease",
         sa.Column("shard", sa.SmallInteger(), nullable=False, autoincrement=False),
         sa.Column("owner", sa.Text(), nullable=True),
@@ -269,6 +454,14 @@ def _create_tables() -> None:
         sa.PrimaryKeyConstraint("site", name="pk_site_state"),
         sqlite_with_rowid=False,
     )
+    op.create_table(
+        "spent_token",
+        sa.Column("jti", KEY, nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("jti", name="pk_spent_token"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_spent_token_expires_at", "spent_token", ["expires_at"], unique=False)
     op.create_table(
         "suppression",
         sa.Column("tenant_id", KEY, nullable=False),
@@ -288,7 +481,44 @@ def _create_tables() -> None:
         sa.Column("id", KEY, nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("suspended_at", sa.BigInteger(), nullable=True),
+        sa.Column("policy", sa.Text(), nullable=False),
+        sa.Column("price_micros", sa.BigInteger(), nullable=False),
+        sa.Column("balance_micros", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_tenant"),
         sa.UniqueConstraint("name", name="uq_tenant_name"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "tenant_limit",
+        sa.Column("tenant_id", KEY, nullable=False),
+        sa.Column("resource", KEY, nullable=False),
+        sa.Column("per", KEY, nullable=False),
+        sa.Column("amount", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant_id", "resource", "per", name="pk_tenant_limit"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "token_key",
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("algorithm", sa.Text(), nullable=False),
+        sa.Column("private_sealed", sa.LargeBinary(), nullable=False),
+        sa.Column("public_jwk", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_token_key"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "usage",
+        sa.Column("tenant_id", KEY, nullable=False),
+        sa.Column("day", KEY, nullable=False),
+        sa.Column("route", KEY, nullable=False),
+        sa.Column("node", KEY, nullable=False),
+        sa.Column("messages", sa.BigInteger(), nullable=False),
+        sa.Column("recipients", sa.BigInteger(), nullable=False),
+        sa.Column("bytes", sa.BigInteger(), nullable=False),
+        sa.Column("cost_micros", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant_id", "day", "route", "node", name="pk_usage"),
         sqlite_with_rowid=False,
     )
