@@ -297,6 +297,29 @@ def test_nothing_starts_while_results_cannot_be_written(make_engine, tmp_path):
     run(make_engine, tmp_path, work)
 
 
+def test_a_slow_database_bounds_what_a_crash_would_repeat(make_engine, tmp_path):
+    """While results wait to be written, only so many more deliveries begin; written, all goes on."""
+
+    async def work(house):
+        await house.engine.write(lambda conn: [put_message(conn) for _ in range(150)])
+        write, gate = house.engine.write, asyncio.Event()
+
+        async def slowly(work):
+            await gate.wait()
+            return await write(work)
+
+        await house.dispatcher.step()
+        house.engine.write = slowly
+        await asyncio.sleep(0.3)
+        assert 50 <= len(house.courier.batches) <= 50 + 3
+        gate.set()
+        await house.run_until_idle()
+        assert await house.statuses() == {"delivered": 150}
+        assert len(house.courier.batches) == 150
+
+    run(make_engine, tmp_path, work)
+
+
 async def unavailable(_work):
     raise StorageUnavailable("disk is full")
 

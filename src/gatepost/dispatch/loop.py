@@ -324,6 +324,7 @@ class Dispatcher:
                 if self._wants_more and site.waiting <= self._share() // 2:
                     self._wants_more = False
                     self.wake()
+                await self._settling.room()
                 if self._may_start(site, group):
                     await self._deliver(group)
                 else:

@@ -16,6 +16,8 @@ from gatepost.store.engine import Engine
 from gatepost.store.errors import StorageUnavailable
 
 _GROUP = 200
+_MOST_UNSETTLED = 50
+"""Results on their way at once, beyond which no delivery begins: a crash repeats these and what is on the network."""
 _LINGER_S = 0.002
 _PAUSE_S = 0.5
 
@@ -33,6 +35,8 @@ class Settling:
         self._owner = owner
         self._on_settled = on_settled
         self._pending: deque[Result] = deque()
+        self._unsettled = 0
+        self._progress = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.is_healthy = True
 
@@ -48,8 +52,15 @@ class Settling:
     def add(self, results: Sequence[Result]) -> None:
         """Hand results over; never blocks, never fails."""
         self._pending.extend(results)
+        self._unsettled += len(results)
         if self._task is None:
             self._task = asyncio.ensure_future(self._write_until_empty())
+
+    async def room(self) -> None:
+        """Wait until few enough results are on their way for a delivery to begin; or until the database is away."""
+        while self._unsettled >= _MOST_UNSETTLED and self.is_healthy:
+            self._progress.clear()
+            await self._progress.wait()
 
     async def drain(self) -> None:
         """Wait until everything is on disk; for ever, if the database stays away."""
@@ -73,12 +84,15 @@ class Settling:
             if self.is_healthy:
                 maillog.trouble("settling is waiting for the database", error=str(error), results=len(group) + len(self._pending))
             self.is_healthy = False
+            self._progress.set()
             self._pending.extendleft(reversed(group))
             await self._clock.sleep(_PAUSE_S)
         else:
             if not self.is_healthy:
                 maillog.lifecycle("settling works again", results=len(self._pending))
             self.is_healthy = True
+            self._unsettled -= len(group)
+            self._progress.set()
 
     async def _write(self, group: list[Result]) -> None:
         try:
