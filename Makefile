@@ -12,7 +12,7 @@ help:  ## Show this list
 demo: $(VENV)/.runtime  ## Run the gateway in a throw-away folder and send sample mail through all its doors
 	$(BIN)/gatepost demo $(ARGS)
 
-test: $(VENV)/.dev tools check  ## Check the code and run all tests
+test: $(VENV)/.dev $(VENV)/.sslyze tools check  ## Check the code and run all tests
 	$(BIN)/python -m pytest -n $(CORES) --dist loadgroup $(ARGS)
 
 check: $(VENV)/.dev  ## Lint, types, layers and the quick tests: run before each commit
@@ -25,6 +25,9 @@ check: $(VENV)/.dev  ## Lint, types, layers and the quick tests: run before each
 test-crash: $(VENV)/.dev tools  ## The long kill loops: no accepted message is ever lost (ARGS="--kills N --messages N")
 	$(BIN)/python -m tests.crash $(ARGS)
 
+test-overload: $(VENV)/.dev  ## A minute at five times what the gateway can take (ARGS="--seconds N --factor N")
+	$(BIN)/python -m tests.overload $(ARGS)
+
 bench: $(VENV)/.dev  ## Compare with Postfix on this machine (root, and Debian's postfix and opendkim)
 	$(BIN)/python -m bench $(ARGS)
 
@@ -36,6 +39,7 @@ lock:  ## Renew the lock files (needs uv)
 	uv pip compile -q requirements/build.in --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -o requirements/build.txt
 	uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -o requirements/runtime.txt
 	uv pip compile -q pyproject.toml --group dev -c requirements/runtime.txt --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -o requirements/dev.txt
+	uv pip compile -q requirements/sslyze.in --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -o requirements/sslyze.txt
 
 clean:  ## Remove what was made here
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist bench/results
@@ -53,9 +57,15 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.runtime
 	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@touch $@
 
+# A TLS scanner for the tests; it needs an older cryptography than we do, hence an environment of its own.
+$(VENV)/.sslyze: requirements/sslyze.txt | $(VENV)/bin/python
+	$(BIN)/python -m venv $(VENV)/sslyze
+	$(VENV)/sslyze/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/sslyze.txt
+	@touch $@
+
 # The tests talk to real programs. A missing one is a failure, never a skip.
 tools:
-	@for tool in smtp-sink smtp-source swaks chromium; do \
-	  PATH="$$PATH:/usr/sbin:/usr/bin" command -v $$tool >/dev/null || { echo "make test needs $$tool; on Debian: apt-get install postfix swaks chromium"; exit 1; }; done
+	@for tool in smtp-sink smtp-source swaks chromium pebble; do \
+	  PATH="$$PATH:/usr/sbin:/usr/bin" command -v $$tool >/dev/null || { echo "make test needs $$tool; on Debian: apt-get install postfix swaks chromium pebble"; exit 1; }; done
 
-.PHONY: help demo test check test-crash bench format lock clean tools
+.PHONY: help demo test check test-crash test-overload bench format lock clean tools

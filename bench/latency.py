@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from bench.gateway import Gateway
-from bench.load import message, percentile, request
+from bench.load import PLACE, message, percentile, request, with_recipients
 from bench.processes import free_port
 
 
@@ -65,7 +65,8 @@ async def _measure(gateway: Gateway, sink_port: int, size: int, rate: int, secon
     async def send(n: int) -> None:
         reader, writer = await pool.get()
         sent[n] = time.perf_counter()
-        writer.write(request("/v1/messages", gateway.key, json.dumps(message(size, f"n{n}")).encode()))
+        payload = request("/v1/messages", gateway.key, json.dumps(message(size, f"n{n}")).encode())
+        writer.write(with_recipients(payload.split(PLACE)))
         head = await reader.readuntil(b"\r\n\r\n")
         assert b" 202 " in head, head
         await reader.readexactly(int(re.search(rb"(?i)content-length: (\d+)", head)[1]))

@@ -1,11 +1,22 @@
 """Clients: smtp-source from Debian, and an HTTP client that is as cheap as Python allows."""
 
 import asyncio
+import itertools
 import json
 import time
 from pathlib import Path
 
 from bench.processes import Process
+
+PLACE = b"r0000000000@sink.example"
+"""Stands for a recipient that is another one in every message: one person may get only so much in an hour."""
+
+_numbers = itertools.count(1)
+
+
+def with_recipients(parts: list[bytes]) -> bytes:
+    """Join what stands between the recipients of a request with recipients that nobody had before."""
+    return b"".join(part + b"r%010d@sink.example" % next(_numbers) for part in parts[:-1]) + parts[-1]
 
 
 def smtp_source(port: int, count: int, size: int, sessions: int, log: Path) -> Process:
@@ -18,7 +29,7 @@ def smtp_source(port: int, count: int, size: int, sessions: int, log: Path) -> P
 def message(size: int, subject: str = "Bench") -> dict[str, object]:
     line = "The quick brown fox jumps over the lazy dog, and again. 0123456789\n"
     text = (line * (size // len(line) + 1))[:size]
-    return {"from": "Bench <sender@bench.example>", "to": ["rcpt@sink.example"], "subject": subject, "text": text}
+    return {"from": "Bench <sender@bench.example>", "to": [PLACE.decode()], "subject": subject, "text": text}
 
 
 def request(path: str, key: str, body: bytes) -> bytes:
@@ -27,10 +38,10 @@ def request(path: str, key: str, body: bytes) -> bytes:
 
 
 class Client(asyncio.Protocol):
-    """One keep-alive connection that sends the same request again and again."""
+    """One keep-alive connection that sends the same request again and again, but for its recipients."""
 
     def __init__(self, payload: bytes, remaining: list[int], done: asyncio.Future[None]) -> None:
-        self._payload, self._remaining, self._done = payload, remaining, done
+        self._parts, self._remaining, self._done = payload.split(PLACE), remaining, done
         self._buffer = b""
         self.latencies: list[float] = []
 
@@ -46,7 +57,7 @@ class Client(asyncio.Protocol):
             return
         self._remaining[0] -= 1
         self._started = time.perf_counter()
-        self._transport.write(self._payload)
+        self._transport.write(with_recipients(self._parts))
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data

@@ -5,6 +5,7 @@ Writes docs/reference/ from the code, so that no option, error, event or metric 
 """
 
 import json
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -15,8 +16,15 @@ from gatepost.domain.event import EventType
 from gatepost.domain.outcome import Category
 from gatepost.domain.recipient import TERMINAL, TRANSITIONS, Status
 from gatepost.egress.sandbox import BEHAVIOURS, Behaviour
+from gatepost.http import problems
 from gatepost.observe import metrics
+from gatepost.observe.maillog import SECURITY_EVENTS
 from gatepost.settings import Loaded, Relay, Settings, options
+from gatepost.smtpd.connection import words_of
+from gatepost.wire.smtp_reply import format_reply
+
+sys.path.insert(0, str(Path(__file__).parent))
+from error_examples import EXAMPLES, FAULTS
 
 HERE = Path(__file__).parent / "reference"
 
@@ -59,12 +67,31 @@ def settings_page() -> str:
 
 
 def errors_page() -> str:
-    """Every error code."""
-    rows = [(f"`{one.code}`", one.status, f"`{one.smtp}`", one.title, one.advice) for one in CATALOGUE.values()]
+    """Every error code with an example, every fault, every security event."""
+    summary = [(f"[`{one.code}`](#{one.code})", one.status, f"`{one.smtp}`", one.title) for one in CATALOGUE.values()]
     return (
         "# Errors\n\nThe same refusal has the same code at every door. Over HTTP it is an RFC 9457 problem (`application/problem+json`) whose `errors` name\n"
         "each place by a JSON pointer; over SMTP a reply with an enhanced status code (RFC 3463). A code is never changed once released.\n\n"
-        + _table(("code", "HTTP", "SMTP", "meaning", "what to do"), rows)
+        + _table(("code", "HTTP", "SMTP", "meaning"), summary)
+        + "\n## The codes\n\n" + "\n".join(_error(name) for name in CATALOGUE)
+        + "\n## Faults\n\nThe `code` of each entry in `errors`, and in `warnings` of a message that was taken.\n\n"
+        + _table(("fault", "meaning"), [(f"`{name}`", meaning) for name, meaning in sorted(FAULTS.items())])
+        + "\n## Security events\n\nWhat an attacker would cause stands in the log as an event `security`; `what` is one of these. The line names the peer, and where it is\n"
+        "known the principal, the tenant and the request.\n\n"
+        + _table(("what", "meaning"), [(f"`{name}`", meaning) for name, meaning in SECURITY_EVENTS.items()])
+    )  # fmt: skip
+
+
+def _error(name: str) -> str:
+    """One code: what it means, what to do, and what it looks like at both doors."""
+    kind, (when, path, refusal) = CATALOGUE[name], EXAMPLES[name]
+    problem = json.dumps(json.loads(problems.body_of(refusal, path, "req_01m86eymxse00bynhmebgw8bxf")), indent=2, ensure_ascii=False)
+    code, _, enhanced = kind.smtp.partition(" ")
+    reply = format_reply(int(code), enhanced, words_of(refusal)).decode("ascii").replace("\r\n", "\n")
+    wait = f" `Retry-After: {refusal.retry_after_s}` goes with it." if refusal.retry_after_s is not None else ""
+    return (
+        f"### {name}\n\n{kind.title}. {when}{wait}\n\nHTTP {kind.status}, SMTP `{kind.smtp}`. {kind.advice}\n\n"
+        f"```json\n{problem}\n```\n\n```smtp\n{reply}```\n"
     )
 
 

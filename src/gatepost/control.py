@@ -1,8 +1,8 @@
 """
-What a person can do with a message that is stored: cancel, retry, reschedule.
+What a person can do with mail that is stored: cancel, retry, reschedule a message; pause and resume a site.
 
-Arrives: tenant, message, wish.
-Leaves: recipients in their new states with their events, in one transaction; or `Refused`.
+Arrives: tenant, message, wish; who wishes it.
+Leaves: recipients in their new states with their events and the audit log's entry, in one transaction; or `Refused`.
 Bugs: a recipient whose delivery is running at this very moment can be cancelled and still be delivered; its status then
 ends as `delivered`, which is the truth.
 """
@@ -15,11 +15,12 @@ from sqlalchemy import Connection, Row
 from gatepost import ids
 from gatepost.clock import Clock, Instant
 from gatepost.domain import route as routes
+from gatepost.domain.access import Actor
 from gatepost.domain.errors import Fault, Refused, invalid
 from gatepost.domain.event import Event, EventType
 from gatepost.domain.recipient import TRANSITIONS, WAITING, Status
 from gatepost.settings import Settings
-from gatepost.store import facts, messages, queue
+from gatepost.store import audit, facts, messages, queue, sites
 from gatepost.store.engine import Engine
 
 
@@ -32,7 +33,7 @@ class Control:
         self._clock = clock
         self._on_changed = on_changed
 
-    async def cancel(self, tenant_id: str | None, message_id: str) -> int:
+    async def cancel(self, tenant_id: str | None, message_id: str, *, by: Actor) -> int:
         """
         Cancel every recipient that still waits; return how many.
 
@@ -40,9 +41,9 @@ class Control:
             Refused: not_found; conflict when none waits any more.
         """
         now = self._clock.now()
-        return await self._engine.write(lambda conn: _cancel(conn, tenant_id, message_id, now))
+        return await self._engine.write(lambda conn: _cancel(conn, tenant_id, message_id, by, now))
 
-    async def retry(self, tenant_id: str | None, message_id: str) -> int:
+    async def retry(self, tenant_id: str | None, message_id: str, *, by: Actor) -> int:
         """
         Try now: bring forward what is deferred, and give failed, expired and cancelled recipients another chance.
 
@@ -51,11 +52,11 @@ class Control:
         """
         now = self._clock.now()
         expires_at = now + self._settings.retry.max_age_s * 1000
-        count = await self._engine.write(lambda conn: _retry(conn, tenant_id, message_id, now, expires_at))
+        count = await self._engine.write(lambda conn: _retry(conn, tenant_id, message_id, by, now, expires_at))
         self._on_changed()
         return count
 
-    async def reschedule(self, tenant_id: str | None, message_id: str, scheduled_at: Instant) -> int:
+    async def reschedule(self, tenant_id: str | None, message_id: str, scheduled_at: Instant, *, by: Actor) -> int:
         """
         Move a scheduled message to another time; return how many recipients moved.
 
@@ -66,9 +67,54 @@ class Control:
         ahead_s = self._settings.limits.schedule_ahead_s
         if scheduled_at > now + ahead_s * 1000:
             raise invalid(Fault("/scheduled_at", "too_far_ahead", f"a message may be scheduled at most {ahead_s // 86400} days ahead"))
-        count = await self._engine.write(lambda conn: _reschedule(conn, tenant_id, message_id, max(scheduled_at, now), now))
+        count = await self._engine.write(lambda conn: _reschedule(conn, tenant_id, message_id, max(scheduled_at, now), by, now))
         self._on_changed()
         return count
+
+    async def record_view(self, tenant_id: str, message_id: str, *, by: Actor) -> None:
+        """
+        Record that somebody looks at the content of real mail, before they see it.
+
+        Raises:
+            StorageUnavailable: It cannot be recorded now: nothing may be shown.
+        """
+        now = self._clock.now()
+        change = audit.Change(action="message.content_viewed", object_id=message_id, tenant_id=tenant_id)
+        await self._engine.write(lambda conn: audit.append(conn, by, change, now))
+
+    async def pause_site(self, site: str, note: str, *, by: Actor) -> None:
+        """
+        Stop deliveries to a site; mail for it waits.
+
+        Raises:
+            StorageUnavailable: Nothing changed.
+        """
+        now = self._clock.now()
+        await self._engine.write(lambda conn: _pause(conn, site, note, by, now))
+
+    async def resume_site(self, site: str, *, by: Actor) -> bool:
+        """
+        Start deliveries to a site again; return whether it was paused.
+
+        Raises:
+            StorageUnavailable: Nothing changed.
+        """
+        now = self._clock.now()
+        was_paused = await self._engine.write(lambda conn: _resume(conn, site, by, now))
+        self._on_changed()
+        return was_paused
+
+
+def _pause(conn: Connection, site: str, note: str, by: Actor, now: Instant) -> None:
+    sites.pause(conn, site, now, note)
+    audit.append(conn, by, audit.Change(action="site.paused", object_id=site, tenant_id=None, after={"note": note}), now)
+
+
+def _resume(conn: Connection, site: str, by: Actor, now: Instant) -> bool:
+    was_paused = sites.resume(conn, site)
+    if was_paused:
+        audit.append(conn, by, audit.Change(action="site.resumed", object_id=site, tenant_id=None), now)
+    return was_paused
 
 
 def _found(conn: Connection, tenant_id: str | None, message_id: str) -> tuple[Row[Any], list[Row[Any]]]:
@@ -82,6 +128,7 @@ def _state(row: Row[Any], status: Status, now: Instant, *, is_final: bool) -> di
     return {
         "b_message_id": row.message_id,
         "b_n": row.n,
+        "tenant_id": row.tenant_id,
         "status": status.value,
         "reason": None,
         "attempts": row.attempts,
@@ -96,7 +143,14 @@ def _event(kind: EventType, message: Row[Any], n: int | None, now: Instant, **da
     return Event(id=ids.new("evt"), type=kind, tenant_id=message.tenant_id, at=now, message_id=message.id, n=n, data=data)
 
 
-def _cancel(conn: Connection, tenant_id: str | None, message_id: str, now: Instant) -> int:
+def _record(
+    conn: Connection, by: Actor, action: str, message: Row[Any], now: Instant, before: dict[str, Any] | None, after: dict[str, Any]
+) -> None:  # fmt: skip
+    change = audit.Change(action=action, object_id=message.id, tenant_id=message.tenant_id, before=before, after=after)
+    audit.append(conn, by, change, now)
+
+
+def _cancel(conn: Connection, tenant_id: str | None, message_id: str, by: Actor, now: Instant) -> int:
     message, recipients = _found(conn, tenant_id, message_id)
     waiting = _locked(conn, message_id)
     rows = [row for row in recipients if row.n in waiting and Status(row.status) in WAITING]
@@ -105,6 +159,7 @@ def _cancel(conn: Connection, tenant_id: str | None, message_id: str, now: Insta
     queue.delete(conn, [waiting[row.n] for row in rows])
     messages.update_recipients(conn, [_state(row, Status.CANCELLED, now, is_final=True) for row in rows])
     facts.insert_events(conn, [_event(EventType.CANCELLED, message, row.n, now) for row in rows])
+    _record(conn, by, "message.cancelled", message, now, None, {"recipients": len(rows)})
     return len(rows)
 
 
@@ -113,7 +168,7 @@ def _locked(conn: Connection, message_id: str) -> dict[int, queue.Due]:
     return {row.n: row for row in queue.of_message(conn, message_id, is_locking=True)}
 
 
-def _retry(conn: Connection, tenant_id: str | None, message_id: str, now: Instant, expires_at: Instant) -> int:
+def _retry(conn: Connection, tenant_id: str | None, message_id: str, by: Actor, now: Instant, expires_at: Instant) -> int:
     message, recipients = _found(conn, tenant_id, message_id)
     waiting = _locked(conn, message_id)
     rows = [row for row in recipients if _can_retry(row, waiting, now)]
@@ -123,6 +178,7 @@ def _retry(conn: Connection, tenant_id: str | None, message_id: str, now: Instan
     queue.insert(conn, [_due_now(message, row, waiting.get(row.n), now, expires_at) for row in rows])
     messages.update_recipients(conn, [_state(row, Status.QUEUED, now, is_final=False) for row in rows])
     facts.insert_events(conn, [_event(EventType.RETRIED, message, row.n, now) for row in rows])
+    _record(conn, by, "message.retried", message, now, None, {"recipients": len(rows)})
     return len(rows)
 
 
@@ -154,7 +210,7 @@ def _due_now(message: Row[Any], row: Row[Any], waits: queue.Due | None, now: Ins
     }
 
 
-def _reschedule(conn: Connection, tenant_id: str | None, message_id: str, scheduled_at: Instant, now: Instant) -> int:
+def _reschedule(conn: Connection, tenant_id: str | None, message_id: str, scheduled_at: Instant, by: Actor, now: Instant) -> int:
     message, recipients = _found(conn, tenant_id, message_id)
     waiting = _locked(conn, message_id)
     rows = [row for row in recipients if row.status == Status.SCHEDULED.value and row.n in waiting and waiting[row.n].due_at > now]
@@ -165,4 +221,5 @@ def _reschedule(conn: Connection, tenant_id: str | None, message_id: str, schedu
     queue.insert(conn, [{**waiting[row.n]._asdict(), "due_at": scheduled_at, "expires_at": scheduled_at + lifetime} for row in rows])
     messages.reschedule(conn, message_id, scheduled_at, scheduled_at + lifetime)
     facts.insert_events(conn, [_event(EventType.SCHEDULED, message, None, now, scheduled_at=scheduled_at)])
+    _record(conn, by, "message.rescheduled", message, now, {"scheduled_at": message.scheduled_at}, {"scheduled_at": scheduled_at})
     return len(rows)

@@ -5,6 +5,7 @@ Arrives: a message's id.
 Leaves: one sentence for each recipient, and the evidence: state, next attempt, the other side's words, what holds it.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -14,7 +15,7 @@ from gatepost import ids
 from gatepost.clock import DAY, HOUR, MINUTE, SECOND, Clock, Instant, iso
 from gatepost.domain.recipient import Status, message_status
 from gatepost.settings import Settings
-from gatepost.store import leases, messages, queue, sites
+from gatepost.store import leases, messages, queue, sites, tenants
 from gatepost.store.engine import Engine
 
 
@@ -23,8 +24,8 @@ class RecipientExplanation(msgspec.Struct, frozen=True, kw_only=True):
     Where one recipient stands.
 
     Attributes:
-        holding: Why it is not being tried now: `scheduled`, `retry`, `site_paused`, `no_dispatcher`, `turn`; None when
-            there is nothing more to do.
+        holding: Why it is not being tried now: `scheduled`, `retry`, `tenant_suspended`, `site_paused`, `no_dispatcher`,
+            `turn`; None when there is nothing more to do.
     """
 
     id: str
@@ -68,26 +69,37 @@ def _explain(conn: Connection, settings: Settings, tenant_id: str | None, messag
     if message is None:
         return None
     waiting = {row.n: row for row in queue.of_message(conn, message_id)}
-    paused = sites.paused(conn) if waiting else {}
-    is_dispatched = not waiting or leases.is_any_valid(conn, now)
+    tenant = tenants.find_tenant(conn, message.tenant_id) if waiting else None
+    held = _Held(
+        suspended_at=tenant.suspended_at if tenant else None,
+        paused=sites.paused(conn) if waiting else {},
+        is_dispatched=not waiting or leases.is_any_valid(conn, now),
+    )
     rows = messages.recipients_of(conn, [message_id])[message_id]
-    told = [_recipient(message, row, waiting.get(row.n), paused, now, is_dispatched=is_dispatched) for row in rows]
+    told = [_recipient(message, row, waiting.get(row.n), held, now) for row in rows]
     status = message_status([Status(row.status) for row in rows])
     return Explanation(message_id=message_id, status=status.value, summary=_overall(told, status), recipients=told)
 
 
-def _recipient(
-    message: Row[Any], row: Row[Any], waits: queue.Due | None, paused: dict[str, Instant], now: Instant, *, is_dispatched: bool
-) -> RecipientExplanation:
-    holding = None if waits is None else _holding(row, waits, paused, now, is_dispatched=is_dispatched)
-    summary = _ended(message, row) if waits is None or holding is None else _waiting(row, waits, holding, paused, now)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Held:
+    """What may hold a recipient whose time has come."""
+
+    suspended_at: Instant | None
+    paused: dict[str, Instant]
+    is_dispatched: bool
+
+
+def _recipient(message: Row[Any], row: Row[Any], waits: queue.Due | None, held: _Held, now: Instant) -> RecipientExplanation:
+    holding = None if waits is None else _holding(row, waits, held, now)
+    summary = _ended(message, row) if waits is None or holding is None else _waiting(row, waits, holding, held, now)
     return RecipientExplanation(
         id=ids.recipient_id(row.message_id, row.n),
         n=row.n,
         address=row.address,
         status=row.status,
         summary=summary,
-        next_attempt_at=waits.due_at if waits else None,
+        next_attempt_at=waits.planned_at if waits and holding != "tenant_suspended" else None,
         attempts=row.attempts,
         last_reply=row.last_reply,
         last_host=row.last_host,
@@ -96,30 +108,36 @@ def _recipient(
     )
 
 
-def _holding(row: Row[Any], waits: queue.Due, paused: dict[str, Instant], now: Instant, *, is_dispatched: bool) -> str:
-    if waits.site in paused:
+def _holding(row: Row[Any], waits: queue.Due, held: _Held, now: Instant) -> str:
+    if held.suspended_at is not None:
+        return "tenant_suspended"
+    if waits.site in held.paused:
         return "site_paused"
-    if not is_dispatched:
+    if not held.is_dispatched:
         return "no_dispatcher"
-    if waits.due_at > now:
+    if waits.planned_at > now:
         return "scheduled" if row.status == Status.SCHEDULED.value else "retry"
     return "turn"
 
 
-def _waiting(row: Row[Any], waits: queue.Due, holding: str, paused: dict[str, Instant], now: Instant) -> str:
+def _waiting(row: Row[Any], waits: queue.Due, holding: str, held: _Held, now: Instant) -> str:
     said = f" {row.last_host or 'The last attempt'} said: {row.last_reply}." if row.last_reply else ""
+    until = waits.planned_at - now
     match holding:
+        case "tenant_suspended":
+            since = _span(now - (held.suspended_at or now))
+            return f"Held: the tenant was suspended {since} ago; it goes on when the tenant is resumed.{said}"
         case "site_paused":
-            return f"Held: deliveries to {waits.site} were paused {_span(now - paused[waits.site])} ago.{said}"
+            return f"Held: deliveries to {waits.site} were paused {_span(now - held.paused[waits.site])} ago.{said}"
         case "no_dispatcher":
             return f"Waiting: no dispatch process is running.{said}"
         case "scheduled":
-            return f"Scheduled for {iso(waits.due_at)}, in {_span(waits.due_at - now)}."
+            return f"Scheduled for {iso(waits.planned_at)}, in {_span(until)}."
         case "retry":
             ends = f"; it expires in {_span(waits.expires_at - now)}" if waits.expires_at > now else ""
-            return f"Deferred after {_times(row.attempts)}; the next attempt is in {_span(waits.due_at - now)}{ends}.{said}"
+            return f"Deferred after {_times(row.attempts)}; the next attempt is in {_span(until)}{ends}.{said}"
         case _:
-            return f"Due since {_span(now - waits.due_at)}: waiting for a free connection to {waits.site}, or being delivered now.{said}"
+            return f"Due since {_span(-until)}: waiting for a free connection to {waits.site}, or being delivered now.{said}"
 
 
 def _ended(message: Row[Any], row: Row[Any]) -> str:

@@ -7,17 +7,26 @@ that holds the value, for secrets), command-line flags. An unknown option is ref
 how mail is sent.
 """
 
+import ipaddress
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
 
 _PREFIX = "GATEPOST_"
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
+_HOST = re.compile(r"(?=.{1,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
+
+Strictness = Literal["off", "warn", "refuse"]
+OnFailure = Literal["open", "closed"]
 
 
 class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -31,15 +40,69 @@ class Database(Section, frozen=True):
     pool_size: Annotated[int, Meta(ge=2, le=100, description="PostgreSQL connections per process")] = 8
 
 
+class Secrets(Section, frozen=True):
+    """The key under which everything private is sealed on disk. Keep it, and a copy of it, elsewhere than the data."""
+
+    master_key: Annotated[
+        str,
+        Meta(description="base64 of 32 random bytes; best given as GATEPOST_SECRETS__MASTER_KEY; older keys may follow after a blank"),
+    ] = ""
+    master_key_file: Annotated[
+        str,
+        Meta(
+            description="file that holds it; without either, systemd's credential gatepost-master-key counts, else DIR/master.key, made at"
+            " the first start"
+        ),
+    ] = ""
+
+
 class Http(Section, frozen=True):
     """The HTTP door."""
 
     listen: Annotated[str, Meta(description="host:port of the API and the pages; empty switches the door off")] = "127.0.0.1:8025"
     max_connections: Annotated[int, Meta(ge=1, description="open connections at once")] = 2_000
+    max_connections_per_peer: Annotated[
+        int, Meta(ge=1, description="open connections at once from one address (IPv6: one /64) outside loopback and trusted_proxies")
+    ] = 200
     header_timeout_s: Annotated[int, Meta(ge=1, description="time a client has for its request, and between requests")] = 30
+    min_bytes_per_s: Annotated[
+        int, Meta(ge=1, description="a body that arrives, or an answer that is read, more slowly is cut off after header_timeout_s")
+    ] = 4096
+    trusted_proxies: Annotated[
+        list[str],
+        Meta(description="networks (CIDR) of reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed; nobody else's are"),
+    ] = msgspec.field(default_factory=list)
     show_content: Annotated[
         bool, Meta(description="let the pages show the content of mail that really was sent, not only of sandboxed mail")
     ] = False
+    redirect_to_https: Annotated[bool, Meta(description="send readers who come without TLS from outside loopback to https.listen")] = False
+    allow_plain: Annotated[bool, Meta(description="take keys, passwords and cookies over plain HTTP from outside loopback too")] = False
+
+
+class Https(Section, frozen=True):
+    """The HTTP door with TLS: the same API and pages."""
+
+    listen: Annotated[str, Meta(description="host:port of the API and the pages over TLS; empty switches the door off")] = ""
+    hsts_s: Annotated[
+        int,
+        Meta(ge=0, description="how long browsers keep to HTTPS (RFC 6797); 0 does not ask them to, nor is it sent for IP addresses"),
+    ] = 63_072_000
+    client_certificates: Annotated[
+        str,
+        Meta(
+            pattern="^(off|optional|required)$",
+            description="off, optional (checked when a client shows one) or required (no connection without one)",
+        ),
+    ] = "off"
+    client_ca: Annotated[str, Meta(description="PEM file with the authorities that clients' certificates must come from")] = ""
+    bound_keys: Annotated[
+        dict[str, list[str]],
+        Meta(description="API keys that work only with one of these client certificates: key id = [SHA-256 fingerprints, hex]"),
+    ] = msgspec.field(default_factory=dict)
+
+    def bound(self) -> dict[str, frozenset[str]]:
+        """Return `bound_keys` with its fingerprints in one form."""
+        return {key_id: frozenset(one.replace(":", "").lower() for one in prints) for key_id, prints in self.bound_keys.items()}
 
 
 class Smtp(Section, frozen=True):
@@ -51,6 +114,10 @@ class Smtp(Section, frozen=True):
     max_connections_per_peer: Annotated[int, Meta(ge=1, description="open connections at once from one address outside loopback")] = 100
     command_timeout_s: Annotated[int, Meta(ge=1, description="time a client has for its next command (RFC 5321 §4.5.3.2.7)")] = 300
     data_timeout_s: Annotated[int, Meta(ge=1, description="time a client has to send a whole message")] = 600
+    trusted_proxies: Annotated[
+        list[str],
+        Meta(description="networks (CIDR) of proxies whose connections begin with a PROXY protocol header, version 1 or 2"),
+    ] = msgspec.field(default_factory=list)
 
 
 class Smtps(Section, frozen=True):
@@ -59,11 +126,46 @@ class Smtps(Section, frozen=True):
     listen: Annotated[str, Meta(description="host:port; empty switches the door off")] = ""
 
 
-class Tls(Section, frozen=True):
-    """Certificate of the SMTP doors."""
+class CertificateFiles(Section, frozen=True):
+    """One certificate with its key."""
 
-    cert: Annotated[str, Meta(description="PEM file with the certificate chain; STARTTLS is offered when it is given")] = ""
+    cert: Annotated[str, Meta(description="PEM file with the certificate chain")]
+    key: Annotated[str, Meta(description="PEM file with the private key")]
+
+
+class Tls(Section, frozen=True):
+    """Certificates of the HTTPS and SMTP doors; changed files are used for new connections without a restart."""
+
+    cert: Annotated[
+        str, Meta(description="PEM file with the certificate chain; STARTTLS and HTTPS are offered when there is a certificate")
+    ] = ""
     key: Annotated[str, Meta(description="PEM file with the private key")] = ""
+    certificates: Annotated[
+        dict[str, CertificateFiles],
+        Meta(description="more certificates, chosen by the name that a client asks for: [tls.certificates.NAME] with cert and key"),
+    ] = msgspec.field(default_factory=dict)
+    check_every_s: Annotated[float, Meta(ge=0.1, description="how often the files are looked at")] = 2.0
+
+
+class Acme(Section, frozen=True):
+    """Certificates from an authority by ACME (RFC 8555), kept in DIR/acme and renewed in time."""
+
+    directory_url: Annotated[
+        str, Meta(description="directory of the authority, such as https://acme-v02.api.letsencrypt.org/directory; empty is off")
+    ] = ""
+    agree_to_terms: Annotated[bool, Meta(description="you agree to the authority's terms of service; needed")] = False
+    contact: Annotated[list[str], Meta(description="addresses at which the authority may reach you")] = msgspec.field(default_factory=list)
+    domains: Annotated[list[str], Meta(description="host names; each gets a certificate of its own")] = msgspec.field(default_factory=list)
+    challenge: Annotated[
+        str,
+        Meta(
+            pattern="^(http-01|tls-alpn-01)$",
+            description="http-01 (the authority asks http.listen on port 80) or tls-alpn-01 (https.listen on port 443)",
+        ),
+    ] = "http-01"
+    ca_file: Annotated[str, Meta(description="PEM file to trust for the directory; empty is the usual authorities")] = ""
+    eab_kid: Annotated[str, Meta(description="key id of an external account, for authorities that want one")] = ""
+    eab_key: Annotated[str, Meta(description="HMAC key of the external account, base64url")] = ""
 
 
 class Egress(Section, frozen=True):
@@ -94,6 +196,9 @@ class Relay(Section, frozen=True):
             " ?tls=never|may|must (default: may, must with a password)"
         ),
     ]
+    price_per_1000: Annotated[
+        float, Meta(ge=0, description="what 1,000 recipients by this relay cost, on top of the tenant's own price")
+    ] = 0.0
 
 
 class Dns(Section, frozen=True):
@@ -124,6 +229,9 @@ class Limits(Section, frozen=True):
 
     message_bytes: Annotated[int, Meta(ge=1024, description="size of a composed message")] = 25 * 1024 * 1024
     recipients: Annotated[int, Meta(ge=1, le=1000, description="recipients of one message")] = 50
+    search_messages: Annotated[
+        int, Meta(ge=100, le=1_000_000, description="newest messages that a search by text opens, since they are stored sealed")
+    ] = 5_000
     batch_messages: Annotated[int, Meta(ge=1, le=500, description="messages of one batch, personalizations included")] = 500
     attachments: Annotated[int, Meta(ge=0, description="attachments of one message")] = 50
     header_bytes: Annotated[int, Meta(ge=1024, description="size of all header fields together")] = 256 * 1024
@@ -134,6 +242,153 @@ class Limits(Section, frozen=True):
     mime_depth: Annotated[int, Meta(ge=1, le=100, description="nesting of MIME parts")] = 20
     mime_parts: Annotated[int, Meta(ge=1, le=10_000, description="number of MIME parts")] = 500
     schedule_ahead_s: Annotated[int, Meta(ge=0, description="how far ahead a message may be scheduled")] = 30 * 86400
+
+
+class Admission(Section, frozen=True):
+    """
+    What is refused, and when, so that the gateway stays standing.
+
+    From a soft mark on bulk mail is refused for now, halfway to the hard mark transactional mail too, from the hard mark on codes as well.
+    """
+
+    body_bytes: Annotated[
+        int, Meta(ge=1024 * 1024, description="bytes of requests and messages that may be in memory at once, at all doors together")
+    ] = 128 * 1024 * 1024
+    messages_soft: Annotated[int, Meta(ge=1, description="messages being checked or waiting for their commit: soft mark")] = 1_000
+    messages_hard: Annotated[int, Meta(ge=1, description="messages being checked or waiting for their commit: hard mark")] = 5_000
+    memory_soft_mb: Annotated[int, Meta(ge=1, description="resident memory of the door process: soft mark")] = 512
+    memory_hard_mb: Annotated[int, Meta(ge=1, description="resident memory of the door process: hard mark")] = 768
+    disk_soft_mb: Annotated[
+        int, Meta(ge=0, description="free disk in the data directory: soft mark, but at most a tenth of the disk; 0 switches it off")
+    ] = 1_024
+    disk_hard_mb: Annotated[
+        int, Meta(ge=0, description="free disk in the data directory: hard mark, but at most a fortieth of the disk; 0 switches it off")
+    ] = 256
+    commit_soft_s: Annotated[float, Meta(gt=0, description="average time of a commit: soft mark")] = 0.5
+    commit_hard_s: Annotated[float, Meta(gt=0, description="average time of a commit: hard mark")] = 2.5
+    wait_soft_s: Annotated[float, Meta(gt=0, description="age of the oldest message that waits for its commit: soft mark")] = 1.0
+    wait_hard_s: Annotated[float, Meta(gt=0, description="age of the oldest message that waits for its commit: hard mark")] = 5.0
+    lag_soft_s: Annotated[float, Meta(gt=0, description="how late the event loop is, on average: soft mark")] = 0.1
+    lag_hard_s: Annotated[float, Meta(gt=0, description="how late the event loop is, on average: hard mark")] = 1.0
+
+
+_LimitText = Annotated[str, Meta(pattern=r"^(requests|messages|recipients|bytes)=[0-9]{1,13}/(second|minute|hour|day|month)$")]
+
+
+class Rates(Section, frozen=True):
+    """How much may be sent, such as messages=1000/day: requests, messages, recipients or bytes per second, minute, hour, day or month."""
+
+    per_key: Annotated[
+        list[_LimitText], Meta(description="limits of every key and OAuth client, unless it has its own for the same resource and window")
+    ] = msgspec.field(default_factory=list)
+    per_tenant: Annotated[
+        list[_LimitText], Meta(description="limits of every tenant, unless it has its own for the same resource and window")
+    ] = msgspec.field(default_factory=list)
+    per_domain: Annotated[
+        list[Annotated[str, Meta(pattern=r"^(messages|recipients|bytes)=[0-9]{1,13}/(second|minute|hour|day|month)$")]],
+        Meta(description="limits of every sender's domain: messages, recipients or bytes"),
+    ] = msgspec.field(default_factory=list)
+    codes_per_recipient: Annotated[
+        int, Meta(ge=0, description="messages of stream codes that one person may get in an hour, from all tenants together; 0 is no cap")
+    ] = 10
+    transactional_per_recipient: Annotated[int, Meta(ge=0, description="the same for stream transactional")] = 30
+    bulk_per_recipient: Annotated[int, Meta(ge=0, description="the same for stream bulk")] = 4
+    valkey_url: Annotated[
+        str,
+        Meta(
+            description="valkey://, redis:// or rediss:// server that counts limits per second, minute and hour exactly across machines;"
+            " empty counts them in the database, within one slice"
+        ),
+    ] = ""
+    valkey_timeout_s: Annotated[float, Meta(gt=0, le=10, description="time for one answer of it; then the database counts")] = 0.25
+
+
+_BLOCKED_EXTENSIONS: list[str] = (  # noqa: SIM905 - fifty-four words are easier to compare without quotes
+    "ade adp apk appx appxbundle bat cab chm cmd com cpl diagcab diagcfg diagpkg dll dmg ex ex_ exe hta img ins iso isp jar jnlp js jse lib"
+    " lnk mde mjs msc msi msix msixbundle msp mst nsh pif ps1 scr sct shb sys vb vbe vbs vhd vxd wsc wsf wsh xll"
+).split()
+
+
+class Screening(Section, frozen=True):
+    """
+    What is looked at beyond syntax; each rule is off, warn (the sender is told, the mail goes) or refuse.
+
+    A tenant may have other values: `gatepost policy set`.
+    """
+
+    recipient_domains: Annotated[
+        Strictness, Meta(description="ask DNS whether a recipient's domain takes mail; a resolver that fails refuses nothing")
+    ] = "off"
+    typos: Annotated[Strictness, Meta(description="slips of the finger in well-known domains, such as gmial.com")] = "warn"
+    disposable: Annotated[Strictness, Meta(description="recipients at providers of mailboxes that are thrown away after use")] = "off"
+    roles: Annotated[Strictness, Meta(description="recipients that are a task, not a person: postmaster@, abuse@, noreply@ …")] = "off"
+    attachments: Annotated[
+        Strictness, Meta(description="files that run: by every name a reader may see, by their first bytes, and inside zip files")
+    ] = "refuse"
+    macros: Annotated[Strictness, Meta(description="Office documents with macros")] = "refuse"
+    active_content: Annotated[Strictness, Meta(description="attached HTML and SVG files with scripts")] = "refuse"
+    encrypted_archives: Annotated[Strictness, Meta(description="zip files and Office documents that nobody can look into")] = "warn"
+    variables_links: Annotated[
+        Strictness,
+        Meta(description="variables: links, line breaks and more than 200 characters in names; look-alike and unsafe links in any value"),
+    ] = "refuse"
+    variables_markup: Annotated[Strictness, Meta(description="variables: HTML in names; it is escaped in any case")] = "warn"
+    links: Annotated[
+        Strictness, Meta(description="links of the HTML: look-alike hosts, unsafe schemes, a text that shows another domain than its link")
+    ] = "off"
+    html: Annotated[
+        Strictness, Meta(description="scripts, event handlers and embedded pages in the HTML; nothing is ever removed from it")
+    ] = "off"
+    spam: Annotated[Strictness, Meta(description="what rspamd would mark or delay; what it would reject is always refused")] = "warn"
+    operator_only: Annotated[
+        list[str], Meta(description="rules of this section that tenants cannot change for themselves, only the operator's command line")
+    ] = msgspec.field(default_factory=list)
+    blocked_extensions: Annotated[
+        list[str], Meta(description="endings of file names that the rule attachments looks for; the default is Gmail's list")
+    ] = msgspec.field(default_factory=lambda: list(_BLOCKED_EXTENSIONS))
+    disposable_files: Annotated[
+        list[str], Meta(description="files with further domains for the rule disposable, one a line; read at the start")
+    ] = msgspec.field(default_factory=list)
+    dns_timeout_s: Annotated[float, Meta(gt=0, le=1, description="time for all questions about one message; then it passes")] = 1.0
+    dns_concurrency: Annotated[int, Meta(ge=1, le=1000, description="questions at once per process")] = 50
+
+
+class Rspamd(Section, frozen=True):
+    """A spam scanner: rspamd's normal worker, asked over HTTP."""
+
+    url: Annotated[str, Meta(pattern="^(http://.*)?$", description="such as http://127.0.0.1:11333; empty switches it off")] = ""
+    timeout_s: Annotated[float, Meta(gt=0, le=60, description="time for one message, waiting for a free place included")] = 5.0
+    concurrency: Annotated[int, Meta(ge=1, le=1000, description="messages at once per process")] = 16
+    on_failure: Annotated[OnFailure, Meta(description="open lets mail pass while it does not answer, closed refuses it for now")] = "open"
+
+
+class Clamd(Section, frozen=True):
+    """A malware scanner: clamd, asked with INSTREAM."""
+
+    address: Annotated[str, Meta(description="its socket's path or host:port; empty switches it off")] = ""
+    timeout_s: Annotated[float, Meta(gt=0, le=60, description="time for one message, waiting for a free place included")] = 10.0
+    concurrency: Annotated[int, Meta(ge=1, le=1000, description="messages at once per process")] = 8
+    on_failure: Annotated[OnFailure, Meta(description="open lets mail pass while it does not answer, closed refuses it for now")] = "open"
+
+
+class Scanning(Section, frozen=True):
+    """What is scanned, and by whom."""
+
+    streams: Annotated[list[str], Meta(description="streams whose mail is scanned")] = msgspec.field(
+        default_factory=lambda: ["codes", "transactional", "bulk"]
+    )
+    tenants: Annotated[list[str], Meta(description="ids of the tenants whose mail is scanned; empty is every tenant")] = msgspec.field(
+        default_factory=list
+    )
+    max_bytes: Annotated[
+        int,
+        Meta(ge=1024, description="larger messages are not scanned: they pass with a warning, or are refused where a scanner fails closed"),
+    ] = 25 * 1024 * 1024
+    pause_s: Annotated[
+        float, Meta(gt=0, le=60, description="a scanner that failed three times in a row rests so long, then longer, up to 60 s")
+    ] = 5.0
+    rspamd: Rspamd = Rspamd()
+    clamd: Clamd = Clamd()
 
 
 class Log(Section, frozen=True):
@@ -153,21 +408,120 @@ class Workers(Section, frozen=True):
     ] = 30.0
 
 
+class Dashboard(Section, frozen=True):
+    """The pages: who gets in, and for how long."""
+
+    url: Annotated[
+        str,
+        Meta(
+            pattern=r"^(https?://[^/\s?#@]+)?$",
+            description="address of the pages as browsers know it, such as https://gate.example.com: links, passkeys and single sign-on"
+            " use it; empty takes the address that was asked for",
+        ),
+    ] = ""
+    require_login: Annotated[
+        bool,
+        Meta(description="ask visitors on this very machine to sign in even while nobody has been set up; afterwards everybody is asked"),
+    ] = False
+    session_s: Annotated[int, Meta(ge=300, le=30 * 86400, description="after this time one has to sign in again")] = 12 * 3600
+    idle_s: Annotated[int, Meta(ge=60, le=30 * 86400, description="a session that was not used for so long is over")] = 2 * 3600
+    recent_s: Annotated[
+        int, Meta(ge=60, le=86400, description="how fresh the sign-in must be for changing passwords, second factors and roles")
+    ] = 15 * 60
+    invitation_s: Annotated[int, Meta(ge=300, le=90 * 86400, description="how long an invitation is valid")] = 7 * 86400
+
+
+class Oidc(Section, frozen=True):
+    """Single sign-on at the pages with an OpenID provider; off while `issuer` is empty."""
+
+    issuer: Annotated[
+        str, Meta(description="the provider, such as https://id.example.com; /.well-known/openid-configuration is read there")
+    ] = ""
+    client_id: Annotated[str, Meta(description="name under which the gateway is registered at the provider")] = ""
+    client_secret: Annotated[str, Meta(description="its secret; best given as GATEPOST_OIDC__CLIENT_SECRET_FILE")] = ""
+    name: Annotated[str, Meta(description="name of the provider on the button")] = "single sign-on"
+    domains: Annotated[list[str], Meta(description="domains of e-mail addresses that may sign in; empty allows every one")] = msgspec.field(
+        default_factory=list
+    )
+    invited_only: Annotated[bool, Meta(description="let in only who has been invited; else everybody the provider vouches for")] = True
+    tenant: Annotated[str, Meta(description="tenant of people who come without an invitation: its name or id")] = "default"
+    role: Annotated[str, Meta(pattern="^(admin|developer|viewer)$", description="their role: admin, developer or viewer")] = "viewer"
+    role_claim: Annotated[
+        str, Meta(description="claim of the ID token with the role in `tenant`: owner, admin, developer or viewer; applied at each sign-in")
+    ] = ""
+    timeout_s: Annotated[float, Meta(gt=0, le=60, description="time for one answer of the provider")] = 10.0
+
+
+class Issuer(Section, frozen=True):
+    """An outside issuer whose access tokens are taken, within bounds."""
+
+    url: Annotated[str, Meta(min_length=1, description="the issuer as its tokens name it (claim iss), exactly")]
+    audience: Annotated[str, Meta(min_length=1, description="what its tokens for this gateway name as their audience (claim aud)")]
+    tenant: Annotated[str, Meta(min_length=1, description="id or name of the tenant that its tokens act in")]
+    max_scopes: Annotated[list[str], Meta(min_length=1, description="scopes that its tokens may have at most, such as messages:send")]
+    jwks_url: Annotated[str, Meta(description="https:// URL of its public keys (RFC 7517); http:// on this machine only")] = ""
+    jwks_file: Annotated[str, Meta(description="or a file with them, which is read at the start")] = ""
+    scope_claim: Annotated[str, Meta(min_length=1, description="claim that says what a token may do: words, or a list of them")] = "scope"
+    scopes: Annotated[
+        dict[str, list[str]],
+        Meta(description="what a word of that claim gives: word = [scopes]; empty takes words that are scopes here as they are"),
+    ] = msgspec.field(default_factory=dict)
+    typ: Annotated[
+        str, Meta(pattern="^(at\\+jwt|JWT)$", description="type in the header of its tokens: at+jwt (RFC 9068), or JWT for older issuers")
+    ] = "at+jwt"
+    mode: Annotated[str, Meta(pattern="^(live|test)$", description="live, or test: their mail never leaves the sandbox")] = "live"
+    domains: Annotated[list[str], Meta(description="sender's domains that they may use; empty is every one of the tenant")] = msgspec.field(
+        default_factory=list
+    )
+    networks: Annotated[list[str], Meta(description="networks (CIDR) that they may come from; empty is everywhere")] = msgspec.field(
+        default_factory=list
+    )
+
+
+class OAuth(Section, frozen=True):
+    """Access tokens (OAuth 2.0): our own, and those of issuers that are trusted."""
+
+    issuer: Annotated[
+        str,
+        Meta(
+            pattern=r"^(https?://[^/\s?#@]+)?$",
+            description="address under which clients know this gateway, such as https://gate.example.com; it stands in every token."
+            " Empty takes dashboard.url, else http.listen",
+        ),
+    ] = ""
+    token_lifetime_s: Annotated[int, Meta(ge=60, le=86400, description="how long an access token is valid")] = 900
+    key_rotation_days: Annotated[int, Meta(ge=1, le=365, description="a new key signs after so many days")] = 30
+    issuers: Annotated[
+        dict[str, Issuer],
+        Meta(description="outside issuers: [oauth.issuers.NAME] with url, audience, tenant, max_scopes and jwks_url"),
+    ] = msgspec.field(default_factory=dict)
+
+
 class Settings(Section, frozen=True):
     """All options."""
 
     database: Database = Database()
+    secrets: Secrets = Secrets()
     http: Http = Http()
+    https: Https = Https()
     smtp: Smtp = Smtp()
     smtps: Smtps = Smtps()
     tls: Tls = Tls()
+    acme: Acme = Acme()
     egress: Egress = Egress()
     relays: dict[str, Relay] = msgspec.field(default_factory=dict)
     dns: Dns = Dns()
     retry: Retry = Retry()
     limits: Limits = Limits()
+    rates: Rates = Rates()
+    admission: Admission = Admission()
+    screening: Screening = Screening()
+    scanning: Scanning = Scanning()
     log: Log = Log()
     workers: Workers = Workers()
+    dashboard: Dashboard = Dashboard()
+    oidc: Oidc = Oidc()
+    oauth: OAuth = OAuth()
 
 
 class InvalidSettings(Exception):  # noqa: N818
@@ -239,17 +593,20 @@ def options(loaded: Loaded) -> list[Option]:
 
 
 def _option(loaded: Loaded, prefix: str, kind: type[Struct], group: Struct) -> list[Option]:
-    fields = {field.name: field for field in msgspec.structs.fields(kind)}
-    return [
-        Option(
-            name=f"{prefix}.{name}",
-            value=getattr(group, name),
-            default=_default_of(field),
-            help=_help_of(field.type),
-            origin=loaded.origins.get(f"{prefix}.{name}", "default"),
-        )
-        for name, field in fields.items()
-    ]
+    found: list[Option] = []
+    for field in msgspec.structs.fields(kind):
+        name, value = f"{prefix}.{field.name}", getattr(group, field.name)
+        if isinstance(value, Section):
+            found += _option(loaded, name, type(value), value)
+        else:
+            origin = _origin(loaded.origins, name)
+            found.append(Option(name=name, value=value, default=_default_of(field), help=_help_of(field.type), origin=origin))
+    return found
+
+
+def _origin(origins: Mapping[str, str], name: str) -> str:
+    """Say where an option, or the first part of a table, came from."""
+    return origins.get(name) or next((origin for key, origin in origins.items() if key.startswith(f"{name}.")), "default")
 
 
 def _default_of(field: msgspec.structs.FieldInfo) -> Any:
@@ -342,11 +699,19 @@ def _stringify(tree: dict[str, Any], kind: Any) -> dict[str, Any]:
         hint = hints.get(key)
         if isinstance(value, dict) and isinstance(hint, type) and issubclass(hint, Struct):
             shaped[key] = _stringify(value, hint)
-        elif isinstance(value, dict) and key == "relays" and kind is Settings:
-            shaped[key] = {name: _stringify(relay, Relay) if isinstance(relay, dict) else relay for name, relay in value.items()}
+        elif isinstance(value, dict) and (member := _table_of(hint)) is not None:
+            shaped[key] = {name: _stringify(one, member) if isinstance(one, dict) else one for name, one in value.items()}
         else:
             shaped[key] = str(value) if hint is str and isinstance(value, int | float) and not isinstance(value, bool) else value
     return shaped
+
+
+def _table_of(hint: Any) -> type[Struct] | None:
+    """Return the kind of a table's entries, where they are sections."""
+    if get_origin(hint) is not dict:
+        return None
+    kind = get_args(hint)[1]
+    return kind if isinstance(kind, type) and issubclass(kind, Struct) else None
 
 
 def _explain(text: str, origins: Mapping[str, str]) -> str:
@@ -359,11 +724,89 @@ def _explain(text: str, origins: Mapping[str, str]) -> str:
 def _check(settings: Settings) -> None:
     if any(seconds < 0 for seconds in settings.retry.schedule):
         raise InvalidSettings("retry.schedule: a wait cannot be negative")
+    _check_marks(settings.admission)
+    if settings.admission.body_bytes < settings.limits.message_bytes * 4 // 3 + 1024 * 1024:
+        raise InvalidSettings("admission.body_bytes: the largest message has no room; lower limits.message_bytes, or give it more")
+    for name, texts in (("http", settings.http.trusted_proxies), ("smtp", settings.smtp.trusted_proxies)):
+        _check_networks(f"{name}.trusted_proxies", texts)
     if bool(settings.tls.cert) != bool(settings.tls.key):
         raise InvalidSettings("tls.cert and tls.key: give both or neither")
+    _check_https(settings)
+    _check_acme(settings.acme)
     known = {"sandbox", "mx", *settings.relays}
     if settings.egress.default_route not in known:
         raise InvalidSettings(f"egress.default_route: {settings.egress.default_route!r} is none of {', '.join(sorted(known))}")
+    if settings.oidc.issuer and not settings.oidc.client_id:
+        raise InvalidSettings("oidc.client_id: give the name under which the gateway is registered at oidc.issuer")
+    if settings.oidc.issuer and not _is_safe_issuer(settings.oidc.issuer):
+        raise InvalidSettings("oidc.issuer: give an https:// URL without query and fragment; http:// is taken on this machine only")
+    for name, issuer in settings.oauth.issuers.items():
+        _check_issuer(f"oauth.issuers.{name}", issuer)
     for name in settings.relays:
         if name in {"sandbox", "mx"} or not name.replace("-", "").replace("_", "").isalnum():
             raise InvalidSettings(f"relays.{name}: a relay's name has letters, digits, - and _, and is not sandbox or mx")
+
+
+def _check_https(settings: Settings) -> None:
+    https = settings.https
+    if (https.client_certificates == "off") == bool(https.client_ca):
+        raise InvalidSettings("https.client_certificates and https.client_ca: give both or neither")
+    if settings.http.redirect_to_https and not https.listen:
+        raise InvalidSettings("http.redirect_to_https: needs https.listen")
+    if https.bound_keys and https.client_certificates == "off":
+        raise InvalidSettings("https.bound_keys: needs https.client_certificates, or these keys would never work")
+    for key_id, prints in https.bound_keys.items():
+        if not all(_FINGERPRINT.fullmatch(one.replace(":", "").lower()) for one in prints):
+            raise InvalidSettings(f"https.bound_keys: {key_id} needs SHA-256 fingerprints of 64 hexadecimal digits")
+    for name in settings.tls.certificates:
+        if not name.replace("-", "").replace("_", "").isalnum() or name == "default":
+            raise InvalidSettings(f"tls.certificates.{name}: a name has letters, digits, - and _, and is not default")
+
+
+def _check_acme(acme: Acme) -> None:
+    if not acme.directory_url:
+        return
+    if not acme.directory_url.startswith("https://"):
+        raise InvalidSettings("acme.directory_url: it begins with https://")
+    if not acme.agree_to_terms:
+        raise InvalidSettings("acme.agree_to_terms: read the authority's terms of service and set it to true")
+    if not acme.domains:
+        raise InvalidSettings("acme.domains: name at least one host")
+    if bool(acme.eab_kid) != bool(acme.eab_key):
+        raise InvalidSettings("acme.eab_kid and acme.eab_key: give both or neither")
+    for name in acme.domains:
+        if not _HOST.fullmatch(name):
+            raise InvalidSettings(f"acme.domains: {name!r} is no full host name in lower case (wildcards need DNS challenges)")
+
+
+def _check_marks(admission: Admission) -> None:
+    for name in ("messages", "memory", "commit", "wait", "lag"):
+        unit = {"messages": "", "memory": "_mb"}.get(name, "_s")
+        soft, hard = f"{name}_soft{unit}", f"{name}_hard{unit}"
+        if getattr(admission, soft) > getattr(admission, hard):
+            raise InvalidSettings(f"admission.{soft}: the soft mark is at or before admission.{hard}")
+    if admission.disk_soft_mb < admission.disk_hard_mb:
+        raise InvalidSettings("admission.disk_soft_mb: the soft mark is at or above admission.disk_hard_mb")
+
+
+def _check_networks(option: str, texts: list[str]) -> None:
+    for text in texts:
+        try:
+            ipaddress.ip_network(text)
+        except ValueError as error:
+            raise InvalidSettings(f"{option}: {error}") from error
+
+
+def _check_issuer(option: str, issuer: Issuer) -> None:
+    if bool(issuer.jwks_url) == bool(issuer.jwks_file):
+        raise InvalidSettings(f"{option}: give either jwks_url or jwks_file")
+    if issuer.jwks_url and not _is_safe_issuer(issuer.jwks_url.partition("?")[0]):
+        raise InvalidSettings(f"{option}.jwks_url: give an https:// URL; http:// is taken on this machine only")
+    _check_networks(f"{option}.networks", issuer.networks)
+
+
+def _is_safe_issuer(url: str) -> bool:
+    """Tell whether a URL can be an issuer (OpenID Connect Discovery 1.0 §3)."""
+    parsed = urlsplit(url)
+    schemes = {"https", "http"} if parsed.hostname in {"127.0.0.1", "::1", "localhost"} else {"https"}
+    return parsed.scheme in schemes and bool(parsed.hostname) and not (parsed.query or parsed.fragment)

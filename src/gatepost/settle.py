@@ -212,6 +212,7 @@ def _state(result: Result) -> dict[str, Any]:
     return {
         "b_message_id": due.message_id,
         "b_n": due.n,
+        "tenant_id": due.tenant_id,
         "status": decision.status.value,
         "reason": decision.reason,
         "attempts": due.attempt - (outcome is None),
@@ -227,6 +228,7 @@ def _attempt(result: Result, outcome: Outcome) -> dict[str, Any]:
     return {
         "message_id": due.message_id,
         "n": due.n,
+        "tenant_id": due.tenant_id,
         "number": due.attempt,
         "outcome": kind_of(outcome),
         "category": category_of(outcome),
@@ -257,7 +259,10 @@ def _event(result: Result) -> Event:
 
 
 def _capture(result: Result, stored: Stored) -> dict[str, Any]:
-    return {"message_id": result.due.message_id, "n": result.due.n, "at": result.at, "encoding": stored[0], "data": stored[1]}
+    due = result.due
+    return {
+        "message_id": due.message_id, "n": due.n, "tenant_id": due.tenant_id, "at": result.at, "encoding": stored[0], "data": stored[1],
+    }  # fmt: skip
 
 
 def _reply_of(outcome: Outcome) -> Reply | None:

@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -180,8 +181,16 @@ def test_the_example_file_holds_every_option_and_its_default() -> None:
     options = {option.name for option in settings.options(settings.Loaded(settings=settings.Settings(), origins={}, data_dir=Path()))}
     lines = [line.removeprefix("#") if line.startswith("#") and not line.startswith("# ") else line for line in text.splitlines()]
     parsed = tomllib.loads("\n".join(lines))
-    assert {f"{section}.{name}" for section, group in parsed.items() for name in group} == options
+    assert set(_names(parsed)) == options
     assert msgspec.convert(parsed, settings.Settings) == settings.Settings()
+
+
+def _names(table: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in table.items():
+        if isinstance(value, dict) and value:
+            yield from _names(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name
 
 
 def test_an_unknown_option_is_refused_everywhere(data: Path) -> None:

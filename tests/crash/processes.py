@@ -19,6 +19,7 @@ from pathlib import Path
 import psutil
 
 from gatepost.clock import SystemClock
+from gatepost.domain.access import GATEWAY
 from gatepost.domain.tenant import KeyMode
 from gatepost.net.dns import NoDomain, TextAnswer
 from gatepost.store import tenants
@@ -120,7 +121,7 @@ class Gateway:
             secret = keys.make_secret(KeyMode.LIVE)
             key = keys.describe(secret, tenant_id=tenant_id, name="crash", mode=KeyMode.LIVE, now=clock.now())
             await engine.write(lambda conn: tenants.insert_key(conn, key, keys.hash_secret(secret)))
-            await Domains(engine, clock, _NoDns()).add(tenant_id, SENDER_DOMAIN, is_trusted=True)
+            await Domains(engine, clock, _NoDns()).add(tenant_id, SENDER_DOMAIN, by=GATEWAY, is_trusted=True)
         finally:
             await engine.close()
         return secret

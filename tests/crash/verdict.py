@@ -16,6 +16,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from gatepost.store import messages
 from gatepost.store.engine import Engine
 from gatepost.store.opening import create_engine
 from tests.crash.clients import Ledger
@@ -150,12 +151,20 @@ def _explain(tag: str, one: Arrived, excuses: Sequence[float], within_s: float, 
             verdict.unexplained.append(tag)
 
 
+def _states(conn: sa.Connection) -> dict[tuple[str, str], str]:
+    """Map every message and address to the recipient's status."""
+    wanted = list(conn.execute(sa.text("SELECT id FROM message")).scalars())
+    found = {}
+    for start in range(0, len(wanted), 500):
+        for rows in messages.recipients_of(conn, wanted[start : start + 500]).values():
+            found |= {(row.message_id, row.address): row.status for row in rows}
+    return found
+
+
 async def _read_records(gateway: Gateway, ledger: Ledger, missing: dict[str, list[str]], verdict: Verdict) -> None:
     engine = create_engine(gateway.database_url, gateway.data)
     try:
-        states = await engine.read(
-            lambda conn: {(row[0], row[1]): row[2] for row in conn.execute(sa.text("SELECT message_id, address, status FROM recipient"))}
-        )
+        states = await engine.read(_states)
         verdict.unfinished = sum(status in _UNDONE for status in states.values())
         ends = ", ".join(f"'{name}'" for name in _ENDS)
         per = f"SELECT r.message_id, r.n FROM recipient r LEFT JOIN event e ON e.message_id = r.message_id AND e.n = r.n AND e.type IN ({ends})"

@@ -215,12 +215,18 @@ def _insert(conn: Connection, blobs: Blobs, tenant_id: str, now: Instant, at: In
         conn, [_due(draft.id, n, tenant_id, one, mail.route, lane, now) for n, one in enumerate(mail.to) if one.status in _WAITING]
     )
     facts.insert_attempts(
-        conn, [_attempt(draft.id, n, number, one, mail.route, at) for n, to in enumerate(mail.to) for number, one in enumerate(to.tries, 1)]
+        conn,
+        [
+            _attempt(draft.id, n, number, one, mail.route, at) | {"tenant_id": tenant_id}
+            for n, to in enumerate(mail.to)
+            for number, one in enumerate(to.tries, 1)
+        ],
     )
     facts.insert_events(conn, _events(draft.id, tenant_id, mail, at))
     if mail.route == SANDBOX:
         taken = [n for n, one in enumerate(mail.to) if one.status == "delivered"]
-        facts.insert_captures(conn, [{"message_id": draft.id, "n": n, "at": at, "encoding": encoding, "data": data} for n in taken])
+        rows = [{"message_id": draft.id, "n": n, "tenant_id": tenant_id, "at": at, "encoding": encoding, "data": data} for n in taken]
+        facts.insert_captures(conn, rows)
 
 
 def _recipient(message_id: str, n: int, tenant_id: str, to: To, route: str, at: Instant) -> dict[str, Any]:

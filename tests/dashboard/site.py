@@ -20,6 +20,7 @@ from gatepost.store.blobs import Blobs, LocalBlobs
 from gatepost.store.engine import Engine
 from gatepost.store.opening import create_engine, open_store
 from gatepost.tenants.directory import Directory
+from gatepost.tenants.passwords import Passwords
 
 T = TypeVar("T")
 
@@ -50,7 +51,7 @@ class Site:
         self.port: int = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.deps = self.run(self._open(directory, settings))
-        self.app = app = Litestar(route_handlers=routes(self.deps), openapi_config=None)
+        self.app = app = Litestar(route_handlers=routes(self.deps, Passwords(memory_kib=64, passes=1)), openapi_config=None)
         config = uvicorn.Config(
             app, log_config=None, access_log=False, log_level="error", lifespan="on", timeout_graceful_shutdown=1, proxy_headers=False
         )
@@ -96,9 +97,14 @@ class Site:
 
 
 @contextlib.contextmanager
-def running_site(directory: Path, *, show_content: bool = False, route: str = "sandbox") -> Iterator[Site]:
-    """Run the pages over a data directory."""
-    site = Site(directory, Settings(http=Http(show_content=show_content), egress=Egress(default_route=route)))
+def running_site(directory: Path, *, show_content: bool = False, route: str = "sandbox", **more: Any) -> Iterator[Site]:
+    """
+    Run the pages over a data directory.
+
+    Args:
+        more: Further sections of the settings.
+    """
+    site = Site(directory, Settings(http=Http(show_content=show_content), egress=Egress(default_route=route), **more))
     try:
         yield site
     finally:

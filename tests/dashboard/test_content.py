@@ -133,8 +133,9 @@ def test_a_fault_of_ours_shows_no_trace(site: Site, client: httpx.Client) -> Non
         Mail(name="x", ago_s=1, sender="a@acme.example", subject="x", to=(To(address="b@example.net"),), text="x"),
     )
     message_id = site.run(made)
-    site.write(lambda conn: conn.exec_driver_sql("UPDATE capture SET data = X'00' WHERE message_id = ?", (message_id,)))
+    site.write(lambda conn: conn.exec_driver_sql("UPDATE message SET tags = '{' WHERE id = ?", (message_id,)))
     answer = client.get(f"/m/{message_id}")
+    site.write(lambda conn: conn.exec_driver_sql("UPDATE message SET tags = '[]' WHERE id = ?", (message_id,)))
     assert answer.status_code == 500
     assert "internal_error" in answer.text
     assert "Traceback" not in answer.text

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
+from gatepost.domain.access import GATEWAY
 from gatepost.store.schema import recipient
 from tests.dashboard.conftest import OpenPage
 from tests.dashboard.seed import Mail, To, store
@@ -162,7 +163,7 @@ def test_a_status_changes_in_place(site: Site, open_page: OpenPage) -> None:
     message_id = add(site, simple("watched", "deferred"))
     listing, page = open_page(site.url), open_page(f"{site.url}/m/{message_id}")
     expect(listing.locator("#rows tr", has_text="watched").locator(".pill")).to_have_text("deferred")
-    site.run(site.deps.control.cancel(None, message_id))
+    site.run(site.deps.control.cancel(None, message_id, by=GATEWAY))
     expect(listing.locator("#rows tr", has_text="watched").locator(".pill")).to_have_text("cancelled")
     expect(page.locator("#timeline")).to_contain_text("Cancelled after 0 attempts")
     expect(page.locator("#head .pill")).to_have_text("cancelled")

@@ -32,18 +32,18 @@ def test_both_databases_show_the_same_list(make_engine, tmp_path: Path) -> None:
         try:
             ids, _ = await filled(engine, tmp_path)
             order = list(ids.values())
-            page = await engine.read(lambda conn: reads.listing(conn, Filter()))
+            page = await engine.read(lambda conn: reads.listing(conn, None, Filter()))
             assert [row.id for row in page.rows] == order
             assert (page.has_newer, page.has_older) == (False, False)
-            again = await engine.read(lambda conn: reads.listing(conn, Filter(), after=reads.from_top(order[3])))
+            again = await engine.read(lambda conn: reads.listing(conn, None, Filter(), after=reads.from_top(order[3])))
             assert [row.id for row in again.rows] == order[3:]
             assert again.has_newer
-            upwards = await engine.read(lambda conn: reads.listing(conn, Filter(), before=order[3]))
+            upwards = await engine.read(lambda conn: reads.listing(conn, None, Filter(), before=order[3]))
             assert [row.id for row in upwards.rows] == order[:3]
-            assert await engine.read(lambda conn: reads.count_newer(conn, Filter(), order[3])) == 3
-            found = await engine.read(lambda conn: reads.listing(conn, Filter(status="bounced")))
+            assert await engine.read(lambda conn: reads.count_newer(conn, None, Filter(), order[3])) == 3
+            found = await engine.read(lambda conn: reads.listing(conn, None, Filter(status="bounced")))
             assert [row.id for row in found.rows] == [ids["receipt"], ids["bounced"]]
-            found = await engine.read(lambda conn: reads.listing(conn, Filter(sender="MONITORING", subject="annex")))
+            found = await engine.read(lambda conn: reads.listing(conn, None, Filter(sender="MONITORING", subject="annex")))
             assert [row.id for row in found.rows] == [ids["long"]]
         finally:
             await engine.close()
@@ -58,16 +58,16 @@ def test_both_databases_show_the_same_message_and_queue(make_engine, tmp_path: P
         engine = make_engine()
         try:
             ids, now = await filled(engine, tmp_path)
-            rows = await engine.read(lambda conn: reads.message_rows(conn, ids["receipt"], show_content=False))
+            rows = await engine.read(lambda conn: reads.message_rows(conn, None, ids["receipt"], show_content=False))
             assert rows is not None
             assert (len(rows.recipients), len(rows.attempts)) == (3, 3)
             assert isinstance(rows.content, Found)
             assert rows.content.is_exact
-            assert isinstance(await engine.read(lambda conn: reads.content_of(conn, ids["real"], show_content=False)), Hidden)
-            before = await engine.read(reads.mark)
+            assert isinstance(await engine.read(lambda conn: reads.content_of(conn, None, ids["real"], show_content=False)), Hidden)
+            before = await engine.read(lambda conn: reads.mark(conn, None))
             assert before.newest == ids["code"]
             await engine.write(lambda conn: sites.pause(conn, "idle.example", now))
-            waiting = {row.site: row for row in await engine.read(lambda conn: reads.queue_sites(conn, now))}
+            waiting = {row.site: row for row in await engine.read(lambda conn: reads.queue_sites(conn, None, now))}
             assert (waiting["sandbox"].due, waiting["sandbox"].later) == (1, 3)
             assert waiting["idle.example"].paused_at == now
         finally:

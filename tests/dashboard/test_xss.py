@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, Request
+from sqlalchemy import Connection
 
+from gatepost.store import messages, sealing
 from gatepost.store.schema import attempt, message, recipient
 from tests.dashboard.conftest import OpenPage
 from tests.dashboard.seed import Mail, To, Try, store
@@ -149,10 +151,7 @@ def test_nothing_beside_the_html_runs_either(site: Site, open_page: OpenPage, ca
         tags=(evil,),
     )
     message_id = site.run(store(deps.engine, deps.blobs, deps.default_tenant_id, deps.clock.now(), mail))
-    site.write(
-        lambda conn: conn.execute(message.update().where(message.c.id == message_id).values(subject=evil, from_=evil, route="sandbox"))
-    )
-    site.write(lambda conn: conn.execute(recipient.update().where(recipient.c.message_id == message_id).values(address=evil)))
+    site.write(lambda conn: _rewrite(conn, message_id, evil))
     site.write(lambda conn: conn.execute(attempt.update().where(attempt.c.message_id == message_id).values(tls=evil, peer=evil)))
     page = open_page(site.url)
     seen = spy(page)
@@ -169,6 +168,21 @@ def test_nothing_beside_the_html_runs_either(site: Site, open_page: OpenPage, ca
     page.wait_for_timeout(300)
     assert seen == []
     assert canary.visits == []
+
+
+def _rewrite(conn: Connection, message_id: str, evil: str) -> None:
+    """Store what no door would take."""
+    ring, day = sealing.keyring_of(conn), sealing.day_of_id(message_id)
+    row = messages.get(conn, None, message_id)
+    assert row is not None
+    changed = row._asdict() | {"subject": evil, "from_": evil, "route": "sandbox"}
+    conn.execute(
+        message.update().where(message.c.id == message_id).values(messages._sealed_message(conn, ring, changed, row.tenant_id, day))
+    )
+    to = messages.recipients_of(conn, [message_id])[message_id][0]
+    changed = to._asdict() | {"address": evil, "address_key": evil}
+    is_it = recipient.c.message_id == message_id
+    conn.execute(recipient.update().where(is_it).values(messages._sealed_recipient(conn, ring, changed, row.tenant_id, day)))
 
 
 def test_a_link_in_a_message_leads_nowhere(site: Site, open_page: OpenPage, canary: Canary) -> None:

@@ -19,12 +19,15 @@ import sqlalchemy as sa
 
 from gatepost import ids
 from gatepost.accept import Acceptor
+from gatepost.accept.admission import AdmissionControl
 from gatepost.clock import SystemClock
 from gatepost.control import Control
+from gatepost.domain.access import GATEWAY
 from gatepost.domain.tenant import KeyMode, Tenant
 from gatepost.http.app import HttpDeps, create_app
 from gatepost.http.server import HttpDoor
 from gatepost.net.dns import NoDomain, TextAnswer
+from gatepost.screening.screener import Screener
 from gatepost.settings import Settings
 from gatepost.store import tenants
 from gatepost.store.blobs import LocalBlobs
@@ -33,6 +36,10 @@ from gatepost.store.opening import create_engine, open_store
 from gatepost.tenants import keys
 from gatepost.tenants.directory import Directory
 from gatepost.tenants.domains import Domains
+from gatepost.tenants.identity import create_identity
+from gatepost.tenants.limits import Limits
+from gatepost.tenants.policies import Policies
+from gatepost.testing.fake_dns import FakeResolver
 
 T = TypeVar("T")
 DOMAIN = "acme.example"
@@ -52,6 +59,7 @@ class Rig:
 
     deps: HttpDeps
     door: HttpDoor
+    admission: AdmissionControl
     loop: asyncio.AbstractEventLoop
     key: str
     test_key: str
@@ -87,14 +95,14 @@ async def _await(work: Awaitable[T]) -> T:
 
 
 @contextlib.contextmanager
-def running_door(directory: Path, settings: Settings | None = None) -> Iterator[Rig]:
-    """Run a door until the block ends."""
+def running_door(directory: Path, settings: Settings | None = None, *, has_limits: bool = False) -> Iterator[Rig]:
+    """Run a door until the block ends; with limits it also caps what one recipient gets."""
     settings = settings or Settings()
     settings = msgspec.structs.replace(settings, http=msgspec.structs.replace(settings.http, listen="127.0.0.1:0"))
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    rig = asyncio.run_coroutine_threadsafe(_start(directory, settings, loop), loop).result(timeout=60)
+    rig = asyncio.run_coroutine_threadsafe(_start(directory, settings, loop, has_limits=has_limits), loop).result(timeout=60)
     try:
         yield rig
     finally:
@@ -103,7 +111,7 @@ def running_door(directory: Path, settings: Settings | None = None) -> Iterator[
         thread.join(timeout=10)
 
 
-async def _start(directory: Path, settings: Settings, loop: asyncio.AbstractEventLoop) -> Rig:
+async def _start(directory: Path, settings: Settings, loop: asyncio.AbstractEventLoop, *, has_limits: bool) -> Rig:
     clock = SystemClock()
     engine = create_engine("", directory)
     tenant_id = await open_store(engine, clock)
@@ -112,23 +120,31 @@ async def _start(directory: Path, settings: Settings, loop: asyncio.AbstractEven
     await engine.write(lambda conn: tenants.insert_tenant(conn, other))
     directory_ = Directory(engine, clock)
     domains = Domains(engine, clock, EmptyDns(), directory_)
-    await domains.add(tenant_id, DOMAIN, is_trusted=True)
-    await domains.add(other_tenant_id, "other.example", is_trusted=True)
+    await domains.add(tenant_id, DOMAIN, by=GATEWAY, is_trusted=True)
+    await domains.add(other_tenant_id, "other.example", by=GATEWAY, is_trusted=True)
     wanted = ((tenant_id, KeyMode.LIVE), (tenant_id, KeyMode.TEST), (other_tenant_id, KeyMode.LIVE))
     made = [await _key(engine, one, mode) for one, mode in wanted]
     await directory_.refresh()
     blobs = LocalBlobs(directory / "blobs")
-    acceptor = Acceptor(engine=engine, blobs=blobs, directory=directory_, settings=settings, clock=clock, hostname="gate.example")
+    admission = AdmissionControl(settings.admission, clock, chance=lambda: 0.0)
+    limits = Limits(engine, clock, settings) if has_limits else None
+    acceptor = Acceptor(
+        engine=engine, blobs=blobs, directory=directory_, settings=settings, clock=clock, hostname="gate.example", admission=admission,
+        screening=Screener(settings=settings, policies=directory_, resolver=FakeResolver(), clock=clock),
+        limits=limits,
+    )  # fmt: skip
     problems: list[str] = []
     deps = HttpDeps(
         engine=engine, blobs=blobs, acceptor=acceptor, control=Control(engine, settings, clock), directory=directory_, domains=domains,
-        settings=settings, clock=clock, default_tenant_id=tenant_id, is_ready=_ready(problems),
+        identity=create_identity(engine, directory_, clock, settings), policies=Policies(engine, clock, settings.screening, directory_),
+        settings=settings, clock=clock, default_tenant_id=tenant_id, is_ready=_ready(problems), limits=limits,
     )  # fmt: skip
-    door = HttpDoor(create_app(deps), settings)
+    door = HttpDoor(create_app(deps), settings, admission=admission)
     await door.start()
     return Rig(
         deps=deps,
         door=door,
+        admission=admission,
         loop=loop,
         key=made[0],
         test_key=made[1],

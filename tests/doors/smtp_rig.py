@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from gatepost.clock import SystemClock
+from gatepost.domain.access import Principal
+from gatepost.domain.errors import Refused
 from gatepost.domain.message import RawSubmission
 from gatepost.domain.tenant import ApiKey, Caller, KeyMode
 from gatepost.settings import Limits, Settings, Smtp
@@ -46,18 +48,26 @@ class FakeAcceptor:
 
 
 @dataclass
-class FakeDirectory:
-    """Knows one key, and may trust everybody."""
+class FakeAuthenticator:
+    """Knows one key, and may trust everybody; what `refusal` holds is raised by every check."""
 
     trusts: bool = False
     tries: int = 0
+    refusal: Refused | None = None
 
-    async def authenticate(self, secret: str) -> ApiKey | None:
+    async def prove(self, secret: str) -> str:
         self.tries += 1
-        return KEY if secret == SECRET else None
+        if secret != SECRET:
+            raise Refused("authentication_failed", "unknown")
+        return secret
 
-    def trusted_key(self, ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ApiKey | None:
-        return KEY if self.trusts else None
+    def trusted(self, peer: str) -> str | None:
+        return "trusted" if self.trusts else None
+
+    def check(self, proof: str, peer: str) -> Principal:
+        if self.refusal is not None:
+            raise self.refusal
+        return KEY.principal()
 
 
 class ManualClock(SystemClock):
@@ -80,7 +90,7 @@ class Rig:
     door: SmtpDoor
     port: int
     acceptor: FakeAcceptor
-    directory: FakeDirectory
+    authenticator: FakeAuthenticator
     clock: ManualClock
     events: list[tuple[str, dict[str, Any]]]
 
@@ -153,11 +163,11 @@ async def running_door(
 ) -> AsyncIterator[Rig]:
     """Run a door on an ephemeral port."""
     settings = Settings(smtp=msgspec.structs.replace(Smtp(hostname="mx.example"), **smtp), limits=limits or Limits())
-    acceptor, directory, clock = FakeAcceptor(), FakeDirectory(trusts=trusts), ManualClock()
+    acceptor, authenticator, clock = FakeAcceptor(), FakeAuthenticator(trusts=trusts), ManualClock()
     events: list[tuple[str, dict[str, Any]]] = []
-    door = SmtpDoor(settings, context, acceptor, directory, on_event=lambda name, **fields: events.append((name, fields)), clock=clock)
+    door = SmtpDoor(settings, context, acceptor, authenticator, on_event=lambda name, **fields: events.append((name, fields)), clock=clock)
     server = await door.start("127.0.0.1", 0, implicit_tls=implicit_tls)
     try:
-        yield Rig(door, server.sockets[0].getsockname()[1], acceptor, directory, clock, events)
+        yield Rig(door, server.sockets[0].getsockname()[1], acceptor, authenticator, clock, events)
     finally:
         await door.close(1.0)

@@ -66,7 +66,7 @@ def test_schemathesis_finds_no_500_and_no_undocumented_answer(rig, tmp_path):
         "1",
         "--no-shrink",
         "--workers",
-        "2",
+        "1",  # CPython 3.11's parser counts its depth for all threads together, and hypothesis parses (gh-106905)
         "--no-color",
         "--exclude-path",
         "/docs/scalar.js",

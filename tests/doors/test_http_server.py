@@ -170,7 +170,7 @@ def test_too_many_connections_are_turned_away(strict):
         with _connect(strict) as sock:
             answer = _read_all(sock)
         assert answer.startswith(b"HTTP/1.1 503")
-        assert b"retry-after: 1" in answer
+        assert re.search(rb"retry-after: [12]\r", answer)
         assert b'"code":"overloaded"' in answer
     finally:
         for sock in held:

@@ -8,6 +8,7 @@ import pytest
 
 from gatepost.dispatch.loop import Dispatcher
 from gatepost.dispatch.ownership import Ownership
+from gatepost.domain.access import GATEWAY
 from gatepost.domain.outcome import Category, Deferred, Delivered, Exchange, Reply
 from gatepost.settings import Egress, Retry, Settings
 from gatepost.store import facts, leases, messages, queue, sites
@@ -370,7 +371,7 @@ def test_a_cancelled_recipient_ends_once_and_truthfully(make_engine, tmp_path, w
             house.courier.gate.clear()
             await house.dispatcher.step()
             await asyncio.sleep(0.05)
-        assert await control.cancel("ten_a", due.message_id) == 1
+        assert await control.cancel("ten_a", due.message_id, by=GATEWAY) == 1
         house.courier.gate.set()
         await house.run_until_idle()
         assert await house.statuses() == {"delivered" if when == "in flight" else "cancelled": 1}

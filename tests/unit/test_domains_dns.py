@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 from gatepost.clock import SystemClock
+from gatepost.domain.access import GATEWAY
 from gatepost.net.dns import DnsResolver, NoDomain, NoTexts, ResolverFailed, Texts
 from gatepost.store.opening import create_engine, open_store
 from gatepost.tenants.domains import Domains
@@ -43,11 +44,11 @@ def test_a_domain_is_verified_through_real_dns(tmp_path: Path) -> None:
         engine, clock = create_engine("", tmp_path), SystemClock()
         tenant_id = await open_store(engine, clock)
         resolver = DnsResolver(server="127.0.0.1:9", timeout_s=0.1, clock=clock)
-        view = await Domains(engine, clock, resolver).add(tenant_id, "acme.test")
+        view = await Domains(engine, clock, resolver).add(tenant_id, "acme.test", by=GATEWAY)
         zone: Zone = {record.name: {"TXT": [quoted(record.value)]} for record in view.records}
         async with DnsServer(zone) as server:
             resolver = DnsResolver(server=server.address, timeout_s=2, clock=clock)
-            checked = await Domains(engine, clock, resolver).verify(tenant_id, "acme.test")
+            checked = await Domains(engine, clock, resolver).verify(tenant_id, "acme.test", by=GATEWAY)
         assert checked.domain.status == "verified"
         assert {record.status for record in checked.records} == {"published"}
         await engine.close()

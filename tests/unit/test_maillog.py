@@ -18,12 +18,12 @@ def lines(capsys):
     maillog.configure(level="warning", mask_addresses=True, process="test")
 
 
-@pytest.mark.parametrize("hostile", ["a\r\nb", "a\nb", "\x1b[31mred", '{"level": "error"}', "\u2028", "\ud800", "\x00"])
+@pytest.mark.parametrize("hostile", ["a\r\nb", "a\nb", "\x1b[31mred", '{"level": "error"}', "\u2028", "\ud800", "\x00"], ids=ascii)
 def test_hostile_values_stay_inside_their_line(lines, hostile):
     """Line breaks, escapes, JSON and lone surrogates from a client cannot forge an event."""
     maillog.refused(source="smtp", code="validation_failed", peer=hostile)
     (line,) = lines()
-    assert json.loads(line)["peer"] == hostile
+    assert json.loads(line)["peer"] == {"\ud800": "?", "\x00": "\ufffd"}.get(hostile, hostile)  # what no UTF-8, no PostgreSQL text holds
     assert line.isascii()
     assert "\x1b" not in line
 

@@ -9,22 +9,28 @@ Bugs: none known.
 """
 
 import asyncio
+import contextlib
+import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import Literal
 
 import sqlalchemy as sa
 
 from gatepost import ids
 from gatepost.accept.answers import Accepted, AcceptedMessage, Idempotency, RefusedMessage
-from gatepost.accept.committing import Item, Unit, commit
-from gatepost.accept.ports import Admission, Limits, Screening, Wanted
+from gatepost.accept.committing import Item, Unit, answer_again, codes_of, commit
+from gatepost.accept.lanes import lane_of, stream_of
+from gatepost.accept.ports import Admission, Limits, Screening
+from gatepost.accept.turns import Turns
 from gatepost.clock import Clock, Instant
 from gatepost.domain import route as routes
 from gatepost.domain.access import Scope
 from gatepost.domain.address import Address
+from gatepost.domain.allowance import FREE, Unused, Wanted
 from gatepost.domain.errors import Fault, Refused, invalid
-from gatepost.domain.message import STREAMS, Draft, RawSubmission, Source, Submission
+from gatepost.domain.message import STREAMS, Draft, Lane, RawSubmission, Source, Submission
+from gatepost.domain.recipient import Status
 from gatepost.domain.tenant import Caller, DomainStatus
 from gatepost.mime.adopt import adopt
 from gatepost.mime.checks import check_submission
@@ -38,8 +44,6 @@ from gatepost.tenants.directory import Directory
 
 _RETRY_AFTER_S = 5
 _AT_A_STRETCH = 25
-_TOO_MUCH_WAITING = 20_000
-"""Messages that wait for their commit before a door says it is overloaded."""
 
 BatchMode = Literal["strict", "permissive"]
 
@@ -60,6 +64,7 @@ class Acceptor:
         admission: Admission | None = None,
         screening: Screening | None = None,
         limits: Limits | None = None,
+        node: str = "",
     ) -> None:
         """
         Args:
@@ -68,10 +73,13 @@ class Acceptor:
             admission: Says whether there is room; None always has.
             screening: Looks at contents; None lets everything pass.
             limits: Counts; None has no limits.
+            node: This machine's name, under which usage is counted.
         """
         self._admission = admission
         self._screening = screening
         self._limits = limits
+        self._node = node
+        self._engine = engine
         self._blobs = blobs
         self._directory = directory
         self._settings = settings
@@ -79,8 +87,15 @@ class Acceptor:
         self._hostname = hostname
         self._on_committed = on_committed
         self._commits: GroupCommit[Unit, Accepted] = GroupCommit(
-            engine, commit, weight=lambda unit: len(unit.items), max_weight=250, linger_s=0.0005
+            engine,
+            commit,
+            weight=lambda unit: len(unit.items),
+            max_weight=250,
+            linger_s=0.0005,
+            urgency=_lane_of,
+            urgencies=len(Lane),
         )
+        self._turns = Turns()
         self._in_progress: set[tuple[str, str]] = set()
 
     async def submit(self, caller: Caller, submission: Submission, answered_as: Idempotency | None = None) -> Accepted:
@@ -90,8 +105,9 @@ class Acceptor:
         Raises:
             Refused: With the code, the places and what to do.
         """
-        item = await self._prepare(caller, submission)
-        return await self._accept(caller, [item], answered_as, is_permissive=False)
+        async with self._admit([submission.steering.stream]):
+            item = await self._prepare(caller, submission)
+            return await self._accept(caller, [item], answered_as, is_permissive=False)
 
     async def submit_batch(
         self, caller: Caller, submissions: Sequence[Submission | Refused], mode: BatchMode, answered_as: Idempotency | None = None
@@ -106,6 +122,12 @@ class Acceptor:
         Raises:
             Refused: In strict mode the faults of all messages, with `/messages/N` before their pointers.
         """
+        async with self._admit([one.steering.stream for one in submissions if isinstance(one, Submission)]):
+            return await self._submit_batch(caller, submissions, mode, answered_as)
+
+    async def _submit_batch(
+        self, caller: Caller, submissions: Sequence[Submission | Refused], mode: BatchMode, answered_as: Idempotency | None
+    ) -> Accepted:
         items: list[Item | RefusedMessage] = []
         for n, submission in enumerate(submissions, 1):
             if n % _AT_A_STRETCH == 0:
@@ -115,7 +137,7 @@ class Acceptor:
                     raise submission
                 items.append(await self._prepare(caller, submission))
             except Refused as refusal:
-                if refusal.code in {"storage_unavailable", "overloaded"}:
+                if refusal.code in {"storage_unavailable", "overloaded", "scanner_unavailable"}:
                     raise
                 items.append(RefusedMessage(code=refusal.code, detail=refusal.detail, faults=list(refusal.faults)))
         if mode == "strict":
@@ -148,29 +170,74 @@ class Acceptor:
         Raises:
             Refused: With the code, the places and what to do.
         """
-        item = await self._prepare_raw(caller, submission, source)
-        key = item.draft.steering.idempotency_key
-        if answered_as is None and key is not None:
-            answered_as = Idempotency(key=key, request_hash=_hash_of_raw(submission))
-        return await self._accept(caller, [item], answered_as, is_permissive=False)
+        async with self._admit([stream_of(submission)]):
+            item = await self._prepare_raw(caller, submission, source)
+            key = item.draft.steering.idempotency_key
+            if answered_as is None and key is not None:
+                answered_as = Idempotency(key=key, request_hash=_hash_of_raw(submission))
+            return await self._accept(caller, [item], answered_as, is_permissive=False)
 
-    async def validate(self, caller: Caller, submission: Submission) -> None:
+    async def validate(self, caller: Caller, submission: Submission) -> Sequence[Fault]:
         """
         Check a message as `submit` would, suppressions apart, and accept nothing.
+
+        Returns:
+            What its sender would be warned of.
 
         Raises:
             Refused: As `submit` would.
         """
-        await self._draft(caller, submission)
+        _, warnings = await self._draft(caller, submission)
+        return warnings
 
     async def drain(self) -> None:
         """Wait until everything handed over is committed."""
         await self._commits.drain()
 
-    async def _prepare(self, caller: Caller, submission: Submission) -> Item:
-        return self._item(caller, await self._draft(caller, submission), Source.HTTP)
+    @property
+    def is_pressed(self) -> bool:
+        """True when `check` may refuse: then a door asks before it reads a request to its end."""
+        return self._admission is not None and self._admission.is_pressed
 
-    async def _draft(self, caller: Caller, submission: Submission) -> Draft:
+    def check(self, streams: Collection[str]) -> None:
+        """
+        Ask whether messages of these streams would be let in now.
+
+        Raises:
+            Refused: overloaded or storage_unavailable, with Retry-After.
+        """
+        if self._admission is not None:
+            self._admission.check(lane_of(streams))
+
+    @property
+    def commit_s(self) -> float:
+        """Average time of a commit."""
+        return self._commits.commit_s
+
+    def oldest_s(self, lane: Lane) -> float:
+        """Return how long the longest waiting request of a lane has waited for its commit to begin."""
+        return self._commits.oldest_s(lane)
+
+    @contextlib.asynccontextmanager
+    async def _admit(self, streams: Collection[str]) -> AsyncIterator[None]:
+        """Have messages in hand, if there is room; codes need not wait for their turn."""
+        if self._admission is None:
+            yield
+            return
+        self.check(streams)
+        self._admission.enter(len(streams))
+        try:
+            if lane_of(streams) > Lane.CODES:
+                await self._turns.take()
+            yield
+        finally:
+            self._admission.leave(len(streams))
+
+    async def _prepare(self, caller: Caller, submission: Submission) -> Item:
+        draft, warnings = await self._draft(caller, submission)
+        return self._item(caller, draft, Source.HTTP, warnings)
+
+    async def _draft(self, caller: Caller, submission: Submission) -> tuple[Draft, Sequence[Fault]]:
         now = self._clock.now()
         faults = check_submission(submission, self._settings.limits)
         faults += self._check_times(submission.steering.scheduled_at, submission.steering.expires_at, now)
@@ -182,8 +249,7 @@ class Acceptor:
         await self._check_sender(caller, submission.sender.address, "/from")
         draft = compose(submission, message_id=ids.new_message_id(), hostname=self._hostname, now=now)
         self._check_size(draft)
-        await self._screen(caller, draft)
-        return draft
+        return draft, await self._screen(caller, draft, submission)
 
     async def _prepare_raw(self, caller: Caller, submission: RawSubmission, source: Source) -> Item:
         limits = self._settings.limits
@@ -199,16 +265,12 @@ class Acceptor:
         if draft.envelope_from is not None and draft.envelope_from.domain != draft.header_from.address.domain:
             await self._check_sender(caller, draft.envelope_from, "MAIL FROM")
         self._check_stream(caller, draft.steering.stream, "X-Gatepost-Stream")
-        await self._screen(caller, draft)
-        return self._item(caller, draft, source)
+        return self._item(caller, draft, source, await self._screen(caller, draft))
 
-    async def _screen(self, caller: Caller, draft: Draft) -> None:
-        if self._admission is not None:
-            self._admission.check(STREAMS[draft.steering.stream])
-        if self._screening is not None:
-            await self._screening.check(caller, draft)
+    async def _screen(self, caller: Caller, draft: Draft, submission: Submission | None = None) -> Sequence[Fault]:
+        return () if self._screening is None else await self._screening.check(caller, draft, submission)
 
-    def _item(self, caller: Caller, draft: Draft, source: Source) -> Item:
+    def _item(self, caller: Caller, draft: Draft, source: Source, warnings: Sequence[Fault]) -> Item:
         try:
             stored = self._blobs.put(draft.content)
         except StorageUnavailable as error:
@@ -220,6 +282,7 @@ class Acceptor:
             source=source,
             route=routes.SANDBOX if caller.is_test else self._settings.egress.default_route,
             stored=stored,
+            warnings=warnings,
             expires_at=draft.steering.expires_at or start + self._settings.retry.max_age_s * 1000,
         )
 
@@ -267,9 +330,10 @@ class Acceptor:
     async def _accept(
         self, caller: Caller, items: Sequence[Item | RefusedMessage], answered_as: Idempotency | None, *, is_permissive: bool
     ) -> Accepted:
-        if len(self._commits) > _TOO_MUCH_WAITING:
-            raise Refused("overloaded", "too many messages wait to be stored", retry_after_s=1)
-        unit = Unit(tenant_id=caller.tenant_id, items=items, is_permissive=is_permissive, idempotency=answered_as, now=self._clock.now())
+        unit = Unit(
+            tenant_id=caller.tenant_id, items=items, is_permissive=is_permissive, idempotency=answered_as, now=self._clock.now(),
+            terms=FREE if self._limits is None else self._limits.terms(caller), node=self._node,
+        )  # fmt: skip
         running = None if answered_as is None else (caller.tenant_id, answered_as.key)
         if running is not None:
             if running in self._in_progress:
@@ -287,7 +351,12 @@ class Acceptor:
     async def _commit_within_limits(self, caller: Caller, unit: Unit) -> Accepted:
         if self._limits is None:
             return await self._commit(unit)
-        reservation = await self._limits.reserve(caller, [_wanted(item) for item in unit.items if isinstance(item, Item)])
+        try:
+            reservation = await self._limits.reserve(caller, [_wanted(item) for item in unit.items if isinstance(item, Item)])
+        except Refused:
+            if (accepted := await self._replayed(unit)) is None:
+                raise
+            return accepted
         try:
             accepted = await self._commit(unit)
         except Exception:
@@ -295,7 +364,23 @@ class Acceptor:
             raise
         if accepted.is_replay:
             await reservation.cancel()
+        elif unused := _unused(unit.items, accepted.results):
+            await reservation.give_back(unused)
         return accepted
+
+    async def _replayed(self, unit: Unit) -> Accepted | None:
+        """
+        Answer a repeated request although a limit is reached: it uses nothing of it.
+
+        Raises:
+            Refused: idempotency_key_reused.
+        """
+        if unit.idempotency is None:
+            return None
+        try:
+            return await self._engine.read(lambda conn: answer_again(conn, unit))
+        except StorageUnavailable as error:
+            raise _unavailable() from error
 
     async def _commit(self, unit: Unit) -> Accepted:
         try:
@@ -333,9 +418,29 @@ class Acceptor:
                     recipients=count,
                     size_bytes=len(item.draft.content),
                     status=result.status,
+                    **_warned(item),
                 )
         for (source, stream), (messages, recipients) in counts.items():
             metrics.accepted(source, stream, messages, recipients)
+
+
+def _unused(items: Sequence[Item | RefusedMessage], results: Sequence[AcceptedMessage | RefusedMessage]) -> list[Unused]:
+    """Say what was reserved for suppressed recipients, and for messages of a batch that the commit refused."""
+    found = []
+    for item, result in zip(items, results, strict=True):
+        if isinstance(item, RefusedMessage):
+            continue
+        domain, count = item.draft.header_from.address.domain, len(item.draft.recipients)
+        if isinstance(result, RefusedMessage):
+            found.append(Unused(domain=domain, messages=1, recipients=count, size_bytes=len(item.draft.content)))
+        elif suppressed := sum(one.status == Status.SUPPRESSED.value for one in result.recipients):
+            found.append(Unused(domain=domain, recipients=suppressed))
+    return found
+
+
+def _warned(item: Item) -> dict[str, list[str]]:
+    """Return what the mail log tells of warnings; nothing, where there are none."""
+    return {"warnings": codes_of(item.warnings)} if item.warnings else {}
 
 
 def _wanted(item: Item) -> Wanted:
@@ -348,6 +453,11 @@ def _wanted(item: Item) -> Wanted:
         domain=draft.header_from.address.domain,
         route=item.route,
     )
+
+
+def _lane_of(unit: Unit) -> int:
+    """Return a request's place among those that wait for their commit."""
+    return lane_of(item.draft.steering.stream for item in unit.items if isinstance(item, Item))
 
 
 def _unavailable() -> Refused:
@@ -374,4 +484,4 @@ def _moved(refused: RefusedMessage, n: int) -> list[Fault]:
     place = f"/messages/{n}"
     if not refused.faults:
         return [Fault(place, refused.code, refused.detail)]
-    return [Fault(place + fault.pointer, fault.code, fault.detail) for fault in refused.faults]
+    return [dataclasses.replace(fault, pointer=place + fault.pointer) for fault in refused.faults]

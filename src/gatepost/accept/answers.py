@@ -18,12 +18,18 @@ class AcceptedRecipient(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AcceptedMessage(msgspec.Struct, frozen=True, kw_only=True):
-    """A message that is stored."""
+    """
+    A message that is stored.
+
+    Attributes:
+        warnings: What its sender should know of, although it was taken.
+    """
 
     id: str
     status: str
     is_sandbox: bool
     recipients: list[AcceptedRecipient]
+    warnings: list[Fault] = msgspec.field(default_factory=list)
 
 
 class RefusedMessage(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,27 +3,34 @@ The one transaction of accept: the requests of many callers, each all or nothing
 
 Arrives: units, one per request, checked and composed.
 Leaves: rows of messages, bodies, recipients, queue, events and idempotency keys; an answer or a refusal for each unit.
-What can only be known here is decided here: who is suppressed, and which idempotency keys were used before.
+What can only be known here is decided here: who is suppressed, which idempotency keys were used before, whose cap is
+reached and who cannot pay.
 """
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection
 
 from gatepost import ids
+from gatepost.accept import capping
 from gatepost.accept.answers import Accepted, AcceptedMessage, AcceptedRecipient, Idempotency, Kept, RefusedMessage
+from gatepost.accept.capping import Capped, Caps
+from gatepost.accept.charging import Charge, Till, open_till
 from gatepost.clock import DAY, Instant
 from gatepost.domain import route as routes
 from gatepost.domain.address import Mailbox
+from gatepost.domain.allowance import FREE, Terms
 from gatepost.domain.errors import Fault, Refused
 from gatepost.domain.event import Event, EventType
 from gatepost.domain.message import STREAMS, Draft, EnvelopeRecipient, Source
 from gatepost.domain.recipient import Status, message_status
 from gatepost.domain.tenant import Caller
+from gatepost.egress.sandbox import BEHAVIOURS
 from gatepost.store import facts, idempotency, messages, queue, suppressions
 from gatepost.store.blobs import Stored
 
@@ -40,6 +47,7 @@ class Item:
     route: str
     stored: Stored
     expires_at: Instant
+    warnings: Sequence[Fault] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +59,8 @@ class Unit:
     is_permissive: bool = False
     idempotency: Idempotency | None = None
     now: Instant = 0
+    terms: Terms = FREE
+    node: str = ""
 
 
 @dataclass(slots=True)
@@ -72,9 +82,46 @@ def commit(conn: Connection, units: Sequence[Unit]) -> list[Accepted | Exception
     suppressed = suppressions.matching(conn, _addresses(units), now)
     rows = _Rows()
     seen: set[tuple[str, bytes]] = set()
-    answers = [_answer(unit, known, seen, suppressed, rows) for unit in units]
+    new = [unit for unit in units if unit.idempotency is None or _key_of(unit) not in known]
+    capped = _capped(new, suppressed)
+    caps = capping.take(conn, capped.values(), now)
+    till = open_till(conn, units[0].node, [unit.tenant_id for unit in new if unit.terms.is_prepaid])
+    counts = _Counts(capped, caps, till)
+    answers = [_answer(unit, known, seen, suppressed, rows, counts) for unit in units]
+    caps.close(conn)
+    till.close(conn)
     _insert(conn, rows, now)
     return answers
+
+
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """What is counted of a transaction; `capped` by the draft's id."""
+
+    capped: Mapping[str, Capped]
+    caps: Caps
+    till: Till
+
+
+def _capped(units: Sequence[Unit], suppressed: Mapping[tuple[str, str], list[tuple[str, str]]]) -> dict[str, Capped]:
+    """Find the messages that caps concern."""
+    found = {}
+    for unit in units:
+        if unit.terms.per_recipient:
+            for item in unit.items:
+                if isinstance(item, Item) and (amount := unit.terms.per_recipient.get(STREAMS[item.draft.steering.stream])):
+                    found[item.draft.id] = Capped(item.draft, amount, _counting(item, _reasons(item, suppressed)))
+    return found
+
+
+def _counting(item: Item, why: Mapping[int, str]) -> list[int]:
+    """Number the recipients that count against a cap: persons, and only those who would get the message."""
+    is_sandbox = item.route == routes.SANDBOX
+    return [
+        n
+        for n, recipient in enumerate(item.draft.recipients)
+        if n not in why and not (is_sandbox and recipient.address.local.partition("+")[0].lower() in BEHAVIOURS)
+    ]
 
 
 def _key_of(unit: Unit) -> tuple[str, bytes]:
@@ -99,16 +146,17 @@ def _answer(
     seen: set[tuple[str, bytes]],
     suppressed: Mapping[tuple[str, str], list[tuple[str, str]]],
     rows: _Rows,
+    counts: _Counts,
 ) -> Accepted | Exception:
     if unit.idempotency is None:
-        return _store(unit, suppressed, rows)
+        return _store(unit, suppressed, rows, counts)
     key = _key_of(unit)
     if (earlier := known.get(key)) is not None:
         return _replay(unit.idempotency, earlier)
     if key in seen:
         return Refused("idempotency_in_progress", "the first request with this key has not been answered yet", retry_after_s=1)
     seen.add(key)
-    answer = _store(unit, suppressed, rows)
+    answer = _store(unit, suppressed, rows, counts)
     if isinstance(answer, Accepted):
         rows.answers.append(
             {
@@ -119,6 +167,22 @@ def _answer(
                 "expires_at": unit.now + IDEMPOTENCY_LIFETIME,
             }
         )
+    return answer
+
+
+def answer_again(conn: Connection, unit: Unit) -> Accepted | None:
+    """
+    Answer a request that was answered before; None when it was not. Reads only.
+
+    Raises:
+        Refused: idempotency_key_reused: that was another request.
+    """
+    assert unit.idempotency is not None
+    key = _key_of(unit)
+    earlier = idempotency.find(conn, [key], unit.now).get(key)
+    answer = None if earlier is None else _replay(unit.idempotency, earlier)
+    if isinstance(answer, Exception):
+        raise answer
     return answer
 
 
@@ -138,26 +202,59 @@ def _replay(asked: Idempotency, earlier: idempotency.Answered) -> Accepted | Exc
     return Accepted(results=[result for result in results if result is not None], is_replay=True)
 
 
-def _store(unit: Unit, suppressed: Mapping[tuple[str, str], list[tuple[str, str]]], rows: _Rows) -> Accepted | Exception:
+def _store(unit: Unit, suppressed: Mapping[tuple[str, str], list[tuple[str, str]]], rows: _Rows, counts: _Counts) -> Accepted | Exception:
     """Collect the rows of a unit; nothing is collected when it is refused."""
     reasons = [_reasons(item, suppressed) if isinstance(item, Item) else {} for item in unit.items]
     results: list[AcceptedMessage | RefusedMessage] = []
+    counted: list[Capped] = []
     for n, (item, why) in enumerate(zip(unit.items, reasons, strict=True)):
         if isinstance(item, RefusedMessage):
             results.append(item)
-        elif len(why) < len(item.draft.recipients):
+            continue
+        capped = counts.capped.get(item.draft.id)
+        refusal = _all_suppressed(item, why)
+        if refusal is None and capped is not None:
+            refusal = counts.caps.refuse(capped, partial(_pointers, item))
+        if refusal is None:
+            counted += [] if capped is None else [capped]
             results.append(_accepted(item, why))
         elif unit.is_permissive:
-            results.append(RefusedMessage(code="all_recipients_suppressed", detail="every recipient is on the suppression list"))
+            results.append(RefusedMessage(code=refusal.code, detail=refusal.detail))
         else:
-            place = f"message {n}: " if len(unit.items) > 1 else ""
-            return Refused(
-                "all_recipients_suppressed", f"{place}every recipient is on the suppression list", _suppression_faults(item, why)
-            )
+            counts.caps.restore(counted)
+            return _placed(refusal, n) if len(unit.items) > 1 else refusal
+    charges = _charges(unit, results, reasons)
+    if (refusal := counts.till.refuse(unit.tenant_id, sum(charge.cost_micros for charge in charges))) is not None:
+        counts.caps.restore(counted)
+        return refusal
+    for charge in charges:
+        counts.till.charge(unit.tenant_id, charge, unit.now)
     for item, result, why in zip(unit.items, results, reasons, strict=True):
         if isinstance(item, Item) and isinstance(result, AcceptedMessage):
             _collect(item, result, why, unit.now, rows)
     return Accepted(results=results)
+
+
+def _charges(unit: Unit, results: Sequence[AcceptedMessage | RefusedMessage], reasons: Sequence[Mapping[int, str]]) -> list[Charge]:
+    charges = []
+    for item, result, why in zip(unit.items, results, reasons, strict=True):
+        if isinstance(item, Item) and isinstance(result, AcceptedMessage):
+            count, size = len(item.draft.recipients) - len(why), len(item.draft.content)
+            cost = unit.terms.cost_micros(item.route, count)
+            charges.append(Charge(route=item.route, recipients=count, size_bytes=size, cost_micros=cost))
+    return charges
+
+
+def _all_suppressed(item: Item, why: Mapping[int, str]) -> Refused | None:
+    if len(why) < len(item.draft.recipients):
+        return None
+    return Refused("all_recipients_suppressed", "every recipient is on the suppression list", _suppression_faults(item, why))
+
+
+def _placed(refusal: Refused, n: int) -> Refused:
+    """Say which message of several a refusal is about."""
+    faults = tuple(replace(fault, pointer=f"/messages/{n}{fault.pointer}") for fault in refusal.faults)
+    return Refused(refusal.code, f"message {n}: {refusal.detail}", faults, refusal.retry_after_s)
 
 
 def _reasons(item: Item, suppressed: Mapping[tuple[str, str], list[tuple[str, str]]]) -> dict[int, str]:
@@ -171,13 +268,21 @@ def _reasons(item: Item, suppressed: Mapping[tuple[str, str], list[tuple[str, st
 
 
 def _suppression_faults(item: Item, why: Mapping[int, str]) -> tuple[Fault, ...]:
+    places = _pointers(item)
+    return tuple(
+        Fault(places[n], "suppressed", f"{recipient.address} is suppressed: {why[n]}") for n, recipient in enumerate(item.draft.recipients)
+    )
+
+
+def _pointers(item: Item) -> dict[int, str]:
+    """Say where each recipient stands in the request."""
     kinds: dict[str, int] = {}
-    faults = []
+    places = {}
     for n, recipient in enumerate(item.draft.recipients):
         place = kinds.get(recipient.kind.value, 0)
         kinds[recipient.kind.value] = place + 1
-        faults.append(Fault(f"/{recipient.kind.value}/{place}", "suppressed", f"{recipient.address} is suppressed: {why[n]}"))
-    return tuple(faults)
+        places[n] = f"/{recipient.kind.value}/{place}"
+    return places
 
 
 def _accepted(item: Item, why: Mapping[int, str]) -> AcceptedMessage:
@@ -197,6 +302,7 @@ def _accepted(item: Item, why: Mapping[int, str]) -> AcceptedMessage:
         status=message_status([Status(recipient.status) for recipient in recipients]).value,
         is_sandbox=item.route == routes.SANDBOX,
         recipients=recipients,
+        warnings=list(item.warnings),
     )
 
 
@@ -213,7 +319,7 @@ def _collect(item: Item, result: AcceptedMessage, why: Mapping[int, str], now: I
             tenant_id=tenant_id,
             at=now,
             message_id=draft.id,
-            data={"source": item.source.value, "recipients": len(draft.recipients)},
+            data=_told(item),
         )
     )
     for n, (recipient, told) in enumerate(zip(draft.recipients, result.recipients, strict=True)):
@@ -240,6 +346,18 @@ def _collect(item: Item, result: AcceptedMessage, why: Mapping[int, str], now: I
                     "expires_at": item.expires_at,
                 }
             )
+
+
+def _told(item: Item) -> dict[str, Any]:
+    told: dict[str, Any] = {"source": item.source.value, "recipients": len(item.draft.recipients)}
+    if item.warnings:
+        told["warnings"] = codes_of(item.warnings)
+    return told
+
+
+def codes_of(warnings: Sequence[Fault]) -> list[str]:
+    """Return what may stand in events and logs of warnings: their codes, never their words."""
+    return sorted({warning.code for warning in warnings})
 
 
 def _message_row(item: Item, lane: int, now: Instant) -> dict[str, Any]:

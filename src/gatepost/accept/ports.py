@@ -6,30 +6,12 @@ Order: admission (is there room?), then each message is checked and composed, sc
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
-from gatepost.domain.message import Draft
+from gatepost.domain.allowance import Terms, Unused, Wanted
+from gatepost.domain.errors import Fault
+from gatepost.domain.message import Draft, Submission
 from gatepost.domain.tenant import Caller
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """
-    What one message would use.
-
-    Attributes:
-        recipients: Canonical addresses (`Address.key`), suppressed ones too: they are known only in the commit.
-        domain: The sender's domain.
-        route: `sandbox`, `mx` or a relay's name.
-    """
-
-    recipients: Sequence[str]
-    size_bytes: int
-    stream: str
-    lane: int
-    domain: str
-    route: str
 
 
 class Reservation(Protocol):
@@ -39,29 +21,43 @@ class Reservation(Protocol):
         """Give it back: the request was a replay, or its commit failed."""
         ...
 
+    async def give_back(self, unused: Sequence[Unused]) -> None:
+        """Give back what turned out not to be needed: suppressed recipients, refused messages of a batch."""
+        ...
+
 
 class Limits(Protocol):
-    """Rates, quotas and balances."""
+    """Rates and quotas; and the terms by which the commit counts caps per recipient and balances."""
 
     async def reserve(self, caller: Caller, wanted: Sequence[Wanted]) -> Reservation:
         """
         Take what a request needs of every limit that concerns it, or nothing.
 
         Raises:
-            Refused: rate_limited, quota_exceeded or insufficient_balance, with Retry-After where waiting helps.
+            Refused: rate_limited or quota_exceeded, with Retry-After where waiting helps.
         """
+        ...
+
+    def terms(self, caller: Caller) -> Terms:
+        """Return what the commit decides by: caps per recipient, the price, whether there must be a balance."""
         ...
 
 
 class Screening(Protocol):
     """Looks at what syntax cannot tell: domains without mail, attachments, spam and malware."""
 
-    async def check(self, caller: Caller, draft: Draft) -> None:
+    async def check(self, caller: Caller, draft: Draft, submission: Submission | None = None) -> Sequence[Fault]:
         """
         Look at a composed message.
 
+        Args:
+            submission: The fields that it was composed of; None where it came as finished MIME.
+
+        Returns:
+            What its sender is warned of.
+
         Raises:
-            Refused: validation_failed or content_refused, with the places.
+            Refused: validation_failed, content_refused or scanner_unavailable, with the places.
         """
         ...
 
@@ -74,6 +70,19 @@ class Admission(Protocol):
         Let a message of a lane in, as far as there is room now; codes go last.
 
         Raises:
-            Refused: overloaded, with Retry-After.
+            Refused: overloaded or storage_unavailable, with Retry-After.
         """
+        ...
+
+    @property
+    def is_pressed(self) -> bool:
+        """True when somebody may be refused now: then it is worth asking before work is done."""
+        ...
+
+    def enter(self, messages: int) -> None:
+        """Count messages that are in hand from now on."""
+        ...
+
+    def leave(self, messages: int) -> None:
+        """Count messages out: they are stored, or refused for another reason."""
         ...

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from gatepost.app.parts import create_blobs, create_engine, with_hostnames
+from gatepost.app.secrets import unsealed
 from gatepost.clock import Clock, SystemClock
 from gatepost.net.bell import Bell
 from gatepost.observe import maillog
@@ -61,10 +62,12 @@ def create_base(loaded: Loaded) -> Base:
     Make what a process stands on.
 
     Raises:
-        InvalidSettings: `database.url` has no valid value.
+        InvalidSettings: `database.url` has no valid value, or a sealed option cannot be opened.
+        MasterKeyRefused: The master key is missing or none.
         LibraryTooOld: The SQLite library is not safe.
     """
     clock = SystemClock()
+    loaded = unsealed(loaded)
     engine = create_engine(loaded)
     return Base(
         loaded=loaded,

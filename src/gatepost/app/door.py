@@ -7,33 +7,46 @@ Not here: the doors themselves (http, smtpd, dashboard), processes and restarts 
 """
 
 import asyncio
+import contextlib
 import socket
-import ssl
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection
 
 from gatepost.accept import Acceptor
+from gatepost.accept.admission import AdmissionControl
 from gatepost.app.base import DRAIN_S, REFRESH_S, Base, OnReady, create_base, open_patiently
+from gatepost.app.encryption import create_certificates, keep_certificates
 from gatepost.app.listening import StandIns, address_of, bind
-from gatepost.app.parts import create_resolver, listen_address, server_tls
+from gatepost.app.parts import create_limits, create_resolver, create_screener, listen_address
+from gatepost.app.pressure import EVERY_S, Sampler, create_admission
+from gatepost.certificates.shelf import Shelf
 from gatepost.clock import HOUR, Instant
 from gatepost.control import Control
 from gatepost.domain.message import RawSubmission
 from gatepost.domain.tenant import Caller
 from gatepost.http.app import create_app
 from gatepost.http.deps import HttpDeps
+from gatepost.http.encryption import Encryption
 from gatepost.http.server import HttpDoor
+from gatepost.net.server_tls import HTTPS, SMTP, ServerCertificates
 from gatepost.observe import maillog, metrics
-from gatepost.settings import InvalidSettings, Loaded, Settings
+from gatepost.settings import Loaded, Settings
 from gatepost.smtpd.door import SmtpDoor
-from gatepost.store import idempotency, opening, partitions
+from gatepost.store import idempotency, opening, partitions, tokens
 from gatepost.store.errors import StorageUnavailable
 from gatepost.store.schema import REVISION
 from gatepost.tenants.domains import Domains
+from gatepost.tenants.identity import Identity, create_identity
+from gatepost.tenants.limits import Limits
+from gatepost.tenants.policies import Policies
 
 _READY_TIMEOUT_S = 2.0
+_ENCRYPTED = {"https": HTTPS, "smtps": SMTP}
+"""Doors with TLS from the first byte."""
+_USES_S = 30.0
+"""How often it is written down when keys were used last."""
 
 
 async def run_door(loaded: Loaded, stopping: asyncio.Event, on_ready: OnReady) -> None:
@@ -50,31 +63,30 @@ async def run_door(loaded: Loaded, stopping: asyncio.Event, on_ready: OnReady) -
     base = create_base(loaded)
     try:
         doors = _bind_doors(base.settings)
-        tls = server_tls(base.settings)
-        if "smtps" in doors and tls is None:
-            raise InvalidSettings("smtps.listen: needs a certificate, set tls.cert and tls.key")
-        tenant_id = await _open_behind_stand_ins(base, doors, stopping)
+        certificates = create_certificates(base.loaded, base.clock)
+        tenant_id = await _open_behind_stand_ins(base, doors, certificates, stopping)
         if tenant_id is not None:
-            await _serve_doors(base, doors, tls, tenant_id, stopping, on_ready)
+            await _serve_doors(base, doors, certificates, tenant_id, stopping, on_ready)
     finally:
         await base.close()
 
 
 def _bind_doors(settings: Settings) -> dict[str, socket.socket]:
     doors = {}
-    for name in ("http", "smtp", "smtps"):
+    for name in ("http", "https", "smtp", "smtps"):
         text = getattr(settings, name).listen
         if text:
             doors[name] = bind(f"{name}.listen", *listen_address(f"{name}.listen", text))
     return doors
 
 
-async def _open_behind_stand_ins(base: Base, doors: dict[str, socket.socket], stopping: asyncio.Event) -> str | None:
+async def _open_behind_stand_ins(
+    base: Base, doors: dict[str, socket.socket], certificates: ServerCertificates | None, stopping: asyncio.Event
+) -> str | None:
     stand_ins = StandIns(base.settings.smtp.hostname)
-    if "http" in doors:
-        await stand_ins.start_http(doors["http"])
-    if "smtp" in doors:
-        await stand_ins.start_smtp(doors["smtp"])
+    for name, sock in doors.items():
+        tls = certificates.context(_ENCRYPTED[name]) if certificates is not None and name in _ENCRYPTED else None
+        await (stand_ins.start_http if name.startswith("http") else stand_ins.start_smtp)(sock, tls)
     try:
         return await open_patiently(base, stopping)
     finally:
@@ -82,27 +94,51 @@ async def _open_behind_stand_ins(base: Base, doors: dict[str, socket.socket], st
 
 
 async def _serve_doors(
-    base: Base, doors: dict[str, socket.socket], tls: ssl.SSLContext | None, tenant_id: str, stopping: asyncio.Event, on_ready: OnReady
+    base: Base,
+    doors: dict[str, socket.socket],
+    certificates: ServerCertificates | None,
+    tenant_id: str,
+    stopping: asyncio.Event,
+    on_ready: OnReady,
 ) -> None:
+    admission = create_admission(base)
+    limits = create_limits(base.settings, base.engine, base.clock)
     acceptor = Acceptor(
         engine=base.engine, blobs=base.blobs, directory=base.directory, settings=base.settings, clock=base.clock,
-        hostname=base.settings.egress.hostname, on_committed=base.bell.ring,
+        hostname=base.settings.egress.hostname, on_committed=base.bell.ring, admission=admission,
+        screening=create_screener(base.settings, base.directory, base.clock), limits=limits, node=socket.gethostname(),
     )  # fmt: skip
+    sampler = Sampler(admission, acceptor, base.loaded.data_dir, base.clock)
+    identity = create_identity(base.engine, base.directory, base.clock, base.settings)
     listening = {name: address_of(sock) for name, sock in doors.items()}
-    smtp = SmtpDoor(base.settings, tls, _Submitting(acceptor), base.directory, on_event=tell_smtp_event, clock=base.clock)
-    http = HttpDoor(_create_http(base, acceptor, tenant_id, stopping), base.settings, doors["http"]) if "http" in doors else None
+    tls = certificates.context(SMTP) if certificates is not None else None
+    smtp = SmtpDoor(
+        base.settings, tls, _Submitting(acceptor, limits), identity.authenticator,
+        on_event=tell_smtp_event, clock=base.clock, admission=admission,
+    )  # fmt: skip
+    http = _open_http(base, doors, certificates, _create_http(base, acceptor, admission, identity, limits, tenant_id, stopping), admission)
     if http is not None:
         await http.start()
     for name in ("smtp", "smtps"):
         if name in doors:
             await smtp.start_on(doors[name], implicit_tls=name == "smtps")
+    if certificates is not None:
+        keep_certificates(base, certificates)
+    base.repeat("pressure", EVERY_S, sampler.step)
     base.repeat("refresh", REFRESH_S, base.directory.refresh)
+    base.repeat("refresh limits", REFRESH_S, limits.refresh)
+    base.repeat("limits", REFRESH_S, limits.step)
+    base.repeat("tokens", REFRESH_S, identity.refresh)
+    base.repeat("last use", _USES_S, lambda: identity.authenticator.write_uses(base.engine))
     base.repeat("upkeep", HOUR / 1000, lambda: base.engine.write(lambda conn: _keep_up(conn, base.clock.now())))
     on_ready(listening)
     await stopping.wait()
     maillog.lifecycle("stopping")
     await asyncio.gather(smtp.close(DRAIN_S - 5), *([http.stop()] if http is not None else []))
     await acceptor.drain()
+    await limits.close()
+    with contextlib.suppress(StorageUnavailable):
+        await identity.authenticator.write_uses(base.engine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,16 +151,32 @@ class _Submitting:
     """The acceptor as the SMTP door knows it."""
 
     acceptor: Acceptor
+    limits: Limits
 
     async def submit_raw(self, caller: Caller, submission: RawSubmission) -> _Stored:
-        """Store a message; see `Acceptor.submit_raw`."""
+        """Store a message, which is a request as one over HTTP is; see `Acceptor.submit_raw`."""
+        await self.limits.count_request(caller)
         return _Stored((await self.acceptor.submit_raw(caller, submission)).id)
 
 
-def _create_http(base: Base, acceptor: Acceptor, tenant_id: str, stopping: asyncio.Event) -> Any:
+def _open_http(
+    base: Base, doors: dict[str, socket.socket], certificates: ServerCertificates | None, app: Any, admission: AdmissionControl
+) -> HttpDoor | None:
+    """Make the HTTP door for its one or two sockets."""
+    if "http" not in doors and "https" not in doors:
+        return None
+    tls = (doors["https"], certificates.context(HTTPS)) if certificates is not None and "https" in doors else None
+    https_port = doors["https"].getsockname()[1] if "https" in doors else 0
+    behind = Encryption(app, base.settings, https_port, Shelf(base.loaded.data_dir).find_answer)
+    return HttpDoor(behind, base.settings, doors.get("http"), tls, admission)
+
+
+def _create_http(
+    base: Base, acceptor: Acceptor, admission: AdmissionControl, identity: Identity, limits: Limits, tenant_id: str, stopping: asyncio.Event
+) -> Any:
 
     async def is_ready() -> list[str]:
-        return ["stopping"] if stopping.is_set() else await _problems(base)
+        return ["stopping"] if stopping.is_set() else [*admission.problems(), *await _problems(base)]
 
     return create_app(
         HttpDeps(
@@ -133,6 +185,8 @@ def _create_http(base: Base, acceptor: Acceptor, tenant_id: str, stopping: async
             acceptor=acceptor,
             control=Control(base.engine, base.settings, base.clock, base.bell.ring),
             directory=base.directory,
+            identity=identity,
+            policies=Policies(base.engine, base.clock, base.settings.screening, base.directory),
             domains=Domains(
                 base.engine, base.clock, create_resolver(base.settings, base.clock), base.directory, hostname=base.settings.egress.hostname
             ),
@@ -140,6 +194,7 @@ def _create_http(base: Base, acceptor: Acceptor, tenant_id: str, stopping: async
             clock=base.clock,
             default_tenant_id=tenant_id,
             is_ready=is_ready,
+            limits=limits,
         )
     )
 
@@ -156,13 +211,14 @@ async def _problems(base: Base) -> list[str]:
 
 def _keep_up(conn: Connection, now: Instant) -> None:
     idempotency.purge(conn, now)
+    tokens.purge(conn, now)
     partitions.create_ahead(conn, now)
 
 
 _SMTP_SECURITY = {
-    "smtp_authentication_failed": "login failed",
-    "smtp_connection_refused": "connection refused",
-    "smtp_tls_failed": "TLS failed",
+    "smtp_authentication_failed": "key_refused",
+    "smtp_connection_refused": "connection_refused",
+    "smtp_tls_failed": "tls_failed",
 }
 
 
@@ -170,7 +226,8 @@ def tell_smtp_event(name: str, /, **fields: Any) -> None:
     """Write what happens at the SMTP door into the mail log."""
     if name == "smtp_refused":
         metrics.requests_refused.labels("smtp", fields["code"]).inc()
-        maillog.refused(source="smtp", **fields)
+        if fields["code"] != "overloaded":  # those are counted; a line for each would be one more load
+            maillog.refused(source="smtp", **fields)
     elif name == "smtp_failed":
         maillog.trouble("the SMTP door failed", **fields)
     elif name in _SMTP_SECURITY:

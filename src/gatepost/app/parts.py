@@ -6,20 +6,26 @@ Not here: how they are put together (door, dispatch).
 
 import re
 import socket
-import ssl
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from gatepost.app.secrets import master_keys, unsealed
 from gatepost.clock import Clock
 from gatepost.domain import route as routes
 from gatepost.egress.courier import Courier
 from gatepost.net.dns import DnsResolver
+from gatepost.net.valkey import Valkey
 from gatepost.settings import InvalidSettings, Loaded, Relay, Settings
 from gatepost.store import opening
 from gatepost.store.blobs import Blobs, LocalBlobs
 from gatepost.store.engine import Engine
 from gatepost.tenants.directory import Directory
 from gatepost.tenants.domains import Domains
+from gatepost.tenants.limits import Limits
+
+if TYPE_CHECKING:
+    from gatepost.screening.screener import Screener
 
 _HOSTNAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 
@@ -31,10 +37,11 @@ def create_engine(loaded: Loaded) -> Engine:
     Raises:
         InvalidSettings: `database.url` is neither empty nor a PostgreSQL URL.
         LibraryTooOld: The SQLite library is not safe.
+        MasterKeyRefused: The master key that the settings give is none.
     """
-    database = loaded.settings.database
+    database = unsealed(loaded).settings.database
     try:
-        return opening.create_engine(database.url, loaded.data_dir, database.pool_size)
+        return opening.create_engine(database.url, loaded.data_dir, database.pool_size, master_keys(loaded))
     except ValueError as error:
         raise InvalidSettings(str(error)) from error
 
@@ -42,6 +49,21 @@ def create_engine(loaded: Loaded) -> Engine:
 def create_blobs(loaded: Loaded) -> Blobs:
     """Make the store of large contents."""
     return LocalBlobs(loaded.data_dir / "blobs")
+
+
+def create_limits(settings: Settings, engine: Engine, clock: Clock) -> Limits:
+    """
+    Make what counts limits.
+
+    Raises:
+        InvalidSettings: `rates.valkey_url` has no valid value.
+    """
+    rates = settings.rates
+    try:
+        valkey = Valkey(rates.valkey_url, rates.valkey_timeout_s) if rates.valkey_url else None
+    except ValueError as error:
+        raise InvalidSettings(f"rates.valkey_url: {error}") from error
+    return Limits(engine, clock, settings, valkey)
 
 
 def create_resolver(settings: Settings, clock: Clock) -> DnsResolver:
@@ -68,6 +90,22 @@ def create_domains(loaded: Loaded, engine: Engine, clock: Clock, directory: Dire
     return Domains(engine, clock, create_resolver(settings, clock), directory, hostname=settings.egress.hostname)
 
 
+def create_screener(settings: Settings, directory: Directory, clock: Clock) -> "Screener":
+    """
+    Make the rules on content and recipients.
+
+    Raises:
+        InvalidSettings: A scanner's address, a list's file or `dns.server` cannot be used.
+    """
+    from gatepost.screening.screener import Screener  # noqa: PLC0415
+
+    resolver = create_resolver(settings, clock)
+    try:
+        return Screener(settings=settings, policies=directory, resolver=resolver, clock=clock)
+    except ValueError as error:
+        raise InvalidSettings(str(error)) from error
+
+
 def with_hostnames(settings: Settings) -> Settings:
     """Fill in this machine's name where no name is given; DNS is not asked, since a start must not wait for it."""
     name = socket.gethostname()
@@ -90,24 +128,6 @@ def listen_address(name: str, text: str) -> tuple[str, int]:
     if not colon or not host or not port.isdigit() or int(port) > 65535:
         raise InvalidSettings(f"{name}: {text!r} is not host:port")
     return host.strip("[]"), int(port)
-
-
-def server_tls(settings: Settings) -> ssl.SSLContext | None:
-    """
-    Load the certificate of the SMTP doors; None when there is none.
-
-    Raises:
-        InvalidSettings: The files cannot be read or do not belong together.
-    """
-    if not settings.tls.cert:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(settings.tls.cert, settings.tls.key)
-    except OSError as error:  # ssl.SSLError is one
-        raise InvalidSettings(f"tls.cert and tls.key: {error.strerror or error}") from error
-    return context
 
 
 def create_couriers(settings: Settings, clock: Clock) -> dict[str, Courier]:

@@ -17,9 +17,17 @@ _COMMANDS = {
     "send": "Send one message.",
     "explain": "Say where a message is, and why.",
     "queue": "Show what waits; pause and resume sites.",
-    "key": "Make, list and revoke API keys.",
+    "person": "Invite people to the pages; keep them out.",
+    "tenant": "Make, list, suspend and resume tenants.",
+    "key": "Make, list, rotate and revoke API keys.",
+    "oauth-client": "Make, list, rotate and revoke OAuth clients.",
     "domain": "Add, verify and remove senders' domains.",
+    "policy": "Show and change rules on content and recipients.",
     "suppression": "Add, list and remove suppressed addresses.",
+    "usage": "Show what was accepted, and what it cost.",
+    "audit": "Read the audit log; prove that it is whole.",
+    "certificate": "List, show and renew the certificates of the doors.",
+    "secrets": "Look after the master key; seal passwords for the settings.",
     "migrate": "Bring the database's schema up to date.",
     "settings": "Show every option, its value and where it came from.",
     "doctor": "Check this machine and this data directory.",
@@ -39,7 +47,7 @@ class _Commands(click.Group):
             cmd_name = "child"
         elif cmd_name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"gatepost.cli.{cmd_name}")
+        module = importlib.import_module(f"gatepost.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
 

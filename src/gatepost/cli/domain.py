@@ -8,7 +8,7 @@ import click
 
 from gatepost.app import parts
 from gatepost.cli.opening import Opened, run_with_store
-from gatepost.cli.options import json_option, store_options
+from gatepost.cli.options import json_option, store_options, tenant_option
 from gatepost.cli.output import console, failing_clearly, moment, print_json, print_table
 from gatepost.clock import iso
 from gatepost.domain.tenant import Domain
@@ -24,22 +24,29 @@ def command() -> None:
 
 @command.command()
 @click.argument("name")
+@tenant_option
 @store_options
 @click.option("--trust", "is_trusted", is_flag=True, help="Vouch for it: verified at once, without a look at DNS.")
 @json_option
 @failing_clearly
-def add(name: str, *, data: Path, flags: dict[str, Any], is_trusted: bool, as_json: bool) -> None:
+def add(name: str, *, tenant: str | None, data: Path, flags: dict[str, Any], is_trusted: bool, as_json: bool) -> None:
     """Add a domain with its signing keys; print the DNS records to publish."""
-    _show(_with_domains(data, flags, lambda domains, tenant_id: domains.add(tenant_id, name, is_trusted=is_trusted)), as_json=as_json)
+    _show(
+        _with_domains(
+            data, flags, tenant, lambda domains, store: domains.add(store.tenant_id, name, by=store.actor, is_trusted=is_trusted)
+        ),
+        as_json=as_json,
+    )
 
 
 @command.command(name="list")
+@tenant_option
 @store_options
 @json_option
 @failing_clearly
-def list_domains(*, data: Path, flags: dict[str, Any], as_json: bool) -> None:
+def list_domains(*, tenant: str | None, data: Path, flags: dict[str, Any], as_json: bool) -> None:
     """List the domains."""
-    found = _with_domains(data, flags, lambda domains, tenant_id: domains.list(tenant_id))
+    found = _with_domains(data, flags, tenant, lambda domains, store: domains.list(store.tenant_id))
     if as_json:
         print_json([_as_json(view) for view in found])
         return
@@ -48,27 +55,30 @@ def list_domains(*, data: Path, flags: dict[str, Any], as_json: bool) -> None:
 
 @command.command()
 @click.argument("name")
+@tenant_option
 @store_options
 @json_option
 @failing_clearly
-def show(name: str, *, data: Path, flags: dict[str, Any], as_json: bool) -> None:
+def show(name: str, *, tenant: str | None, data: Path, flags: dict[str, Any], as_json: bool) -> None:
     """Show a domain with its DNS records, without asking DNS."""
-    _show(_with_domains(data, flags, lambda domains, tenant_id: domains.get(tenant_id, name)), as_json=as_json)
+    _show(_with_domains(data, flags, tenant, lambda domains, store: domains.get(store.tenant_id, name)), as_json=as_json)
 
 
 @command.command()
 @click.argument("name")
+@tenant_option
 @store_options
 @click.option("--trust", "is_trusted", is_flag=True, help="Vouch for it instead of asking DNS.")
 @json_option
 @failing_clearly
-def verify(name: str, *, data: Path, flags: dict[str, Any], is_trusted: bool, as_json: bool) -> None:
+def verify(name: str, *, tenant: str | None, data: Path, flags: dict[str, Any], is_trusted: bool, as_json: bool) -> None:
     """Look for a domain's records in DNS; exit code 1 when it is not verified then."""
 
-    def ask(domains: Domains, tenant_id: str) -> Awaitable[DomainView]:
-        return domains.trust(tenant_id, name) if is_trusted else domains.verify(tenant_id, name)
+    def ask(domains: Domains, store: Opened) -> Awaitable[DomainView]:
+        look = domains.trust if is_trusted else domains.verify
+        return look(store.tenant_id, name, by=store.actor)
 
-    view = _with_domains(data, flags, ask)
+    view = _with_domains(data, flags, tenant, ask)
     _show(view, as_json=as_json)
     if view.domain.status.value != "verified":
         raise SystemExit(1)
@@ -76,33 +86,38 @@ def verify(name: str, *, data: Path, flags: dict[str, Any], is_trusted: bool, as
 
 @command.command()
 @click.argument("name")
+@tenant_option
 @store_options
 @json_option
 @failing_clearly
-def rotate(name: str, *, data: Path, flags: dict[str, Any], as_json: bool) -> None:
+def rotate(name: str, *, tenant: str | None, data: Path, flags: dict[str, Any], as_json: bool) -> None:
     """Make new signing keys. They sign when `verify` finds their records published (at once for a trusted domain)."""
-    _show(_with_domains(data, flags, lambda domains, tenant_id: domains.rotate_dkim(tenant_id, name)), as_json=as_json)
+    _show(
+        _with_domains(data, flags, tenant, lambda domains, store: domains.rotate_dkim(store.tenant_id, name, by=store.actor)),
+        as_json=as_json,
+    )
 
 
 @command.command()
 @click.argument("name")
+@tenant_option
 @store_options
 @json_option
 @failing_clearly
-def remove(name: str, *, data: Path, flags: dict[str, Any], as_json: bool) -> None:
+def remove(name: str, *, tenant: str | None, data: Path, flags: dict[str, Any], as_json: bool) -> None:
     """Remove a domain with its keys."""
-    domain = _with_domains(data, flags, lambda domains, tenant_id: domains.remove(tenant_id, name))
+    domain = _with_domains(data, flags, tenant, lambda domains, store: domains.remove(store.tenant_id, name, by=store.actor))
     if as_json:
         print_json({"id": domain.id, "name": domain.name, "removed": True})
     else:
         click.echo(f"{domain.name} is removed.")
 
 
-def _with_domains(data: Path, flags: dict[str, Any], ask: Callable[[Domains, str], Awaitable[T]]) -> T:
+def _with_domains(data: Path, flags: dict[str, Any], tenant: str | None, ask: Callable[[Domains, Opened], Awaitable[T]]) -> T:
     async def work(store: Opened) -> T:
-        return await ask(parts.create_domains(store.loaded, store.engine, store.clock), store.tenant_id)
+        return await ask(parts.create_domains(store.loaded, store.engine, store.clock), store)
 
-    return run_with_store(data, flags, work)
+    return run_with_store(data, flags, work, tenant)
 
 
 def _row(domain: Domain) -> tuple[str, ...]:

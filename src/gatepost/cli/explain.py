@@ -7,7 +7,7 @@ import click
 import msgspec
 
 from gatepost.cli.opening import Opened, run_with_store
-from gatepost.cli.options import json_option, store_options
+from gatepost.cli.options import json_option, store_options, tenant_option
 from gatepost.cli.output import failing_clearly, moment, print_json, print_table
 from gatepost.domain.errors import Refused
 from gatepost.explain import Explanation, explain
@@ -15,16 +15,18 @@ from gatepost.explain import Explanation, explain
 
 @click.command(name="explain")
 @click.argument("message_id")
+@tenant_option
 @store_options
 @json_option
 @failing_clearly
-def command(message_id: str, *, data: Path, flags: dict[str, Any], as_json: bool) -> None:
+def command(message_id: str, *, tenant: str | None, data: Path, flags: dict[str, Any], as_json: bool) -> None:
     """Say where a message is and why: state, next attempt, what the other side said, what holds it."""
 
     async def work(store: Opened) -> Explanation | None:
-        return await explain(store.engine, store.settings, store.clock, None, message_id)
+        of = store.tenant_id if store.is_tenant_named else None
+        return await explain(store.engine, store.settings, store.clock, of, message_id)
 
-    found = run_with_store(data, flags, work)
+    found = run_with_store(data, flags, work, tenant)
     if found is None:
         raise Refused("not_found", f"there is no message {message_id}")
     if as_json:

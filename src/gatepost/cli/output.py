@@ -17,7 +17,7 @@ from rich.table import Table
 from gatepost.clock import Instant
 from gatepost.domain.errors import CATALOGUE, Refused
 from gatepost.settings import InvalidSettings
-from gatepost.store.errors import SchemaOutdated, StorageUnavailable
+from gatepost.store.errors import KeyLost, MasterKeyRefused, SchemaOutdated, SealBroken, StorageUnavailable
 from gatepost.store.postgres import UnsafeDurability
 from gatepost.store.sqlite import LibraryTooOld
 
@@ -88,6 +88,10 @@ def failure_of(error: BaseException, *, as_json: bool = False) -> Failure | None
             return Failure("storage_unavailable", str(error), CATALOGUE["storage_unavailable"].advice, as_json=as_json)
         case SchemaOutdated():
             return Failure("schema_outdated", str(error), as_json=as_json)
+        case MasterKeyRefused() | KeyLost():
+            return Failure("master_key_refused", str(error), as_json=as_json)
+        case SealBroken():
+            return Failure("seal_broken", str(error), as_json=as_json)
         case LibraryTooOld() | UnsafeDurability():
             return Failure("unsafe_database", str(error), as_json=as_json)
         case OSError():

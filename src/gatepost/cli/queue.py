@@ -7,9 +7,10 @@ import click
 from sqlalchemy import Connection
 
 from gatepost.cli.opening import Opened, run_with_store
-from gatepost.cli.options import json_option, store_options
+from gatepost.cli.options import json_option, store_options, tenant_option
 from gatepost.cli.output import failing_clearly, print_json, print_table
 from gatepost.clock import Instant, iso
+from gatepost.control import Control
 from gatepost.domain.errors import Refused
 from gatepost.net.bell import Bell
 from gatepost.observe import maillog
@@ -18,20 +19,21 @@ from gatepost.store import queue as store_queue
 
 
 @click.group(name="queue", invoke_without_command=True)
+@tenant_option
 @store_options
 @json_option
 @click.pass_context
 @failing_clearly
-def command(ctx: click.Context, *, data: Path, flags: dict[str, Any], as_json: bool) -> None:
+def command(ctx: click.Context, *, tenant: str | None, data: Path, flags: dict[str, Any], as_json: bool) -> None:
     """Show what waits, by site and state; pause and resume sites."""
     if ctx.invoked_subcommand is not None:
         return
 
     async def work(store: Opened) -> dict[str, Any]:
-        now = store.clock.now()
-        return await store.engine.read(lambda conn: _overview(conn, now))
+        now, of = store.clock.now(), store.tenant_id if store.is_tenant_named else None
+        return await store.engine.read(lambda conn: _overview(conn, now, of))
 
-    found = run_with_store(data, flags, work)
+    found = run_with_store(data, flags, work, tenant)
     if as_json:
         print_json(found)
     else:
@@ -48,8 +50,7 @@ def pause(site: str, *, note: str, data: Path, flags: dict[str, Any], as_json: b
     """Stop deliveries to a site, such as example.net, relay:main or sandbox; mail for it waits."""
 
     async def work(store: Opened) -> None:
-        now = store.clock.now()
-        await store.engine.write(lambda conn: sites.pause(conn, site.lower(), now, note))
+        await Control(store.engine, store.settings, store.clock).pause_site(site.lower(), note, by=store.actor)
         maillog.changed("site_paused", site=site.lower())
 
     run_with_store(data, flags, work)
@@ -65,7 +66,7 @@ def resume(site: str, *, data: Path, flags: dict[str, Any], as_json: bool) -> No
     """Start deliveries to a paused site again."""
 
     async def work(store: Opened) -> bool:
-        return await store.engine.write(lambda conn: sites.resume(conn, site.lower()))
+        return await Control(store.engine, store.settings, store.clock).resume_site(site.lower(), by=store.actor)
 
     if not run_with_store(data, flags, work):
         raise Refused("conflict", f"the site {site.lower()} is not paused")
@@ -80,7 +81,7 @@ def _say(site: str, *, is_paused: bool, as_json: bool) -> None:
         click.echo(f"Deliveries to {site} are {'paused' if is_paused else 'going on'}.")
 
 
-def _overview(conn: Connection, now: Instant) -> dict[str, Any]:
+def _overview(conn: Connection, now: Instant, tenant_id: str | None) -> dict[str, Any]:
     paused = sites.paused(conn)
     found = [
         {
@@ -88,10 +89,10 @@ def _overview(conn: Connection, now: Instant) -> dict[str, Any]:
             "due": due,
             "waiting": waiting,
             "tried": tried,
-            "next_at": iso(first),
+            "next_at": iso(first) if first < store_queue.HELD else None,
             "paused_since": iso(paused[site]) if site in paused else None,
         }
-        for site, due, waiting, tried, first in store_queue.counts_by_site(conn, now)
+        for site, due, waiting, tried, first in store_queue.counts_by_site(conn, now, tenant_id)
     ]
     known = {str(one["site"]) for one in found}
     found += [
@@ -99,9 +100,13 @@ def _overview(conn: Connection, now: Instant) -> dict[str, Any]:
         for site, since in paused.items()
         if site not in known
     ]
-    total, due, first = store_queue.depth(conn, now)
+    total, due, first = store_queue.depth(conn, now, tenant_id)
     age_s = max(0, now - first) / 1000 if first is not None else 0.0
-    return {"total": total, "due": due, "oldest_due_age_s": age_s, "recipients": messages.counts_by_status(conn, None), "sites": found}
+    held = store_queue.held_by_tenant(conn)
+    if tenant_id is not None:
+        held = {one: count for one, count in held.items() if one == tenant_id}
+    counts = messages.counts_by_status(conn, tenant_id)
+    return {"total": total, "due": due, "oldest_due_age_s": age_s, "held": held, "recipients": counts, "sites": found}
 
 
 def _show(found: dict[str, Any]) -> None:
@@ -109,6 +114,8 @@ def _show(found: dict[str, Any]) -> None:
     click.echo(
         f"{found['total']} in the queue, {found['due']} due, the oldest for {found['oldest_due_age_s']:.0f} s. Recipients: {counts}."
     )
+    for tenant_id, count in found["held"].items():
+        click.echo(f"{count} are held: the tenant {tenant_id} is suspended.")
     if found["sites"]:
         rows = [(one["site"], one["due"], one["waiting"], one["tried"], one["next_at"], one["paused_since"]) for one in found["sites"]]
         print_table(("site", "due", "waiting", "tried before", "next at", "paused since"), rows)

@@ -17,13 +17,14 @@ import msgspec
 from gatepost.accept import Accepted, AcceptedMessage, Acceptor
 from gatepost.app.parts import create_blobs, with_hostnames
 from gatepost.cli.opening import Opened, run_with_store
-from gatepost.cli.options import json_option, store_options
+from gatepost.cli.options import json_option, store_options, tenant_option
 from gatepost.cli.output import Failure, failing_clearly, print_json
 from gatepost.domain.address import InvalidAddress, Mailbox, parse_mailbox
-from gatepost.domain.errors import Fault, invalid
+from gatepost.domain.errors import Fault, Refused, invalid
 from gatepost.domain.message import Submission
 from gatepost.domain.tenant import ApiKey, Caller, KeyMode
 from gatepost.net.bell import Bell
+from gatepost.store import tenants
 from gatepost.tenants.directory import Directory
 
 _TIMEOUT_S = 30
@@ -38,14 +39,17 @@ _TIMEOUT_S = 30
 @click.option("--key", envvar="GATEPOST_KEY", help="API key: send through the HTTP door.")
 @click.option("--url", default="http://127.0.0.1:8025", show_default=True, help="The HTTP door, used with --key.")
 @click.option("--test", "is_test", is_flag=True, help="Without --key: keep the message in the sandbox, whatever the route.")
+@tenant_option
 @store_options
 @json_option
 @failing_clearly
 def command(
     *, sender: str, to: tuple[str, ...], subject: str, text: str | None, html: str | None, key: str | None, url: str, is_test: bool,
-    data: Path, flags: dict[str, Any], as_json: bool,
+    tenant: str | None, data: Path, flags: dict[str, Any], as_json: bool,
 ) -> None:  # fmt: skip
     """Send one message."""
+    if key and tenant:
+        raise click.UsageError("the key says whose message it is: give --key or --tenant, not both")
     if text is None and html is None:
         text = sys.stdin.read()
     if key:
@@ -53,7 +57,8 @@ def command(
         answer = _post(url, key, {name: value for name, value in fields.items() if value is not None}, as_json=as_json)
     else:
         submission = _submission(sender, to, subject, text, html)
-        answer = msgspec.to_builtins(run_with_store(data, flags, lambda store: _accept(store, data, submission, is_test=is_test)))
+        accepted = run_with_store(data, flags, lambda store: _accept(store, data, submission, is_test=is_test), tenant)
+        answer = msgspec.to_builtins(accepted)
     _show(answer, as_json=as_json)
 
 
@@ -77,6 +82,8 @@ def _mailbox(text: str, pointer: str, faults: list[Fault]) -> Mailbox | None:
 
 
 async def _accept(store: Opened, data: Path, submission: Submission, *, is_test: bool) -> AcceptedMessage:
+    if (await store.engine.read(lambda conn: tenants.named(conn, store.tenant_id))).suspended_at is not None:
+        raise Refused("tenant_suspended")
     settings = with_hostnames(store.settings)
     directory = Directory(store.engine, store.clock)
     await directory.refresh()

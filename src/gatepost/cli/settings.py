@@ -9,6 +9,7 @@ import click
 from gatepost import settings
 from gatepost.cli.options import json_option, load, store_options
 from gatepost.cli.output import failing_clearly, print_json, print_table
+from gatepost.domain.masking import MASK, is_secret_name
 
 _PASSWORD = re.compile(r"(?<=://)([^/:@]*):.*@")
 
@@ -33,7 +34,7 @@ def command(*, data: Path, flags: dict[str, Any], example: bool, as_json: bool) 
 def _as_json(option: settings.Option) -> dict[str, Any]:
     return {
         "name": option.name,
-        "value": masked(option.value),
+        "value": masked(option.value, option.name),
         "default": option.default,
         "origin": option.origin,
         "help": option.help,
@@ -41,11 +42,13 @@ def _as_json(option: settings.Option) -> dict[str, Any]:
 
 
 def _row(option: settings.Option) -> tuple[str, ...]:
-    return option.name, _text(masked(option.value)), _text(option.default), option.origin, option.help
+    return option.name, _text(masked(option.value, option.name)), _text(option.default), option.origin, option.help
 
 
-def masked(value: Any) -> Any:
-    """Hide the password inside a URL."""
+def masked(value: Any, name: str = "") -> Any:
+    """Hide a secret, and the password inside a URL."""
+    if value and isinstance(value, str) and is_secret_name(name):
+        return MASK
     return _PASSWORD.sub(r"\1:***@", value) if isinstance(value, str) else value
 
 
@@ -65,7 +68,7 @@ def example_file() -> str:
     """Write a commented `gatepost.toml` that holds every option with its default."""
     text, section = _HEAD, ""
     for option in settings.options(settings.Loaded(settings=settings.Settings(), origins={}, data_dir=Path())):
-        head, _, leaf = option.name.partition(".")
+        head, _, leaf = option.name.rpartition(".")
         if head != section:
             section = head
             text += f"\n[{section}]\n"

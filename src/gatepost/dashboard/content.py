@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row
 
 from gatepost.store import facts, messages
 from gatepost.store.blobs import Blobs
+from gatepost.store.errors import SealBroken
 
 SHOWN_SOURCE_BYTES = 256 * 1024
 
@@ -23,13 +24,14 @@ class Found:
 
     Attributes:
         is_exact: They are what the sandbox took, signed and rendered; otherwise what was accepted.
-        is_real: They are of mail that leaves: who looks is written to the log.
+        is_real: They are of mail that leaves: who looks is written to the audit log.
     """
 
     encoding: str
     data: bytes = field(repr=False)
     is_exact: bool
     is_real: bool
+    tenant_id: str
 
     def read(self, blobs: Blobs) -> bytes:
         """
@@ -53,10 +55,13 @@ def find_content(conn: Connection, message: Row[Any], *, show_content: bool) -> 
     if not message.is_sandbox and not show_content:
         reason = f"This message really leaves (route {message.route}), and this gateway does not show the content of real mail."
         return Hidden(reason=reason)
-    captured = facts.captured(conn, message.id) if message.is_sandbox else None
-    if captured is not None:
-        return Found(encoding=captured.encoding, data=bytes(captured.data), is_exact=True, is_real=False)
-    stored = messages.body_of(conn, message.id)
+    try:
+        captured = facts.captured(conn, message.id) if message.is_sandbox else None
+        if captured is not None:
+            return Found(encoding=captured.encoding, data=bytes(captured.data), is_exact=True, is_real=False, tenant_id=message.tenant_id)
+        stored = messages.body_of(conn, message.id)
+    except SealBroken:
+        return Hidden(reason="The content of this message cannot be opened: it was altered on disk, or its key is gone.")
     if stored is None:
         return Hidden(reason="The content of this message is not stored any more.")
-    return Found(encoding=stored[0], data=stored[1], is_exact=False, is_real=not message.is_sandbox)
+    return Found(encoding=stored[0], data=stored[1], is_exact=False, is_real=not message.is_sandbox, tenant_id=message.tenant_id)

@@ -38,7 +38,8 @@ def handlers(shell: Shell) -> Any:
 
     def crashed(request: Request[Any, Any, Any], error: Any) -> Response[Any]:
         request_id = ids.new("req")
-        maillog.crashed("page", error, request_id=request_id, path=request.url.path)
+        # not the path: that of a one-time link is a secret
+        maillog.crashed("page", error, request_id=request_id, page=f"{request.method} /{request.url.path.split('/')[1]}")
         return _page(shell, request, Refused("internal_error"), request_id)
 
     return {Refused: refused, StorageUnavailable: unavailable, HTTPException: http, Exception: crashed}

@@ -7,7 +7,7 @@ Standards: HTML Living Standard §9.2 (server-sent events).
 A stream ends after ten minutes, and at once when the process wants to stop: pages reconnect by themselves.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import msgspec
 
@@ -27,37 +27,46 @@ class Pulse:
     def __init__(self, engine: Engine, clock: Clock) -> None:
         self._engine = engine
         self._clock = clock
-        self._seen: dict[str | None, tuple[float, Mark]] = {}
+        self._seen: dict[tuple[str | None, str | None], tuple[float, Mark]] = {}
 
-    async def latest(self, message_id: str | None) -> Mark:
+    async def latest(self, tenant_id: str | None, message_id: str | None) -> Mark:
         """
-        Return the latest mark.
+        Return the latest mark of a tenant, or of one of its messages.
+
+        Args:
+            tenant_id: None is everybody's.
 
         Raises:
             StorageUnavailable: The database cannot be used now.
         """
         now = self._clock.monotonic()
-        known = self._seen.get(message_id)
+        what = (tenant_id, message_id)
+        known = self._seen.get(what)
         if known is not None and now - known[0] < _INTERVAL_S * 0.9:
             return known[1]
-        found = await self._engine.read(lambda conn: mark(conn, message_id))
+        found = await self._engine.read(lambda conn: mark(conn, tenant_id, message_id))
         self._seen = {key: value for key, value in self._seen.items() if now - value[0] < 2 * _INTERVAL_S}
-        self._seen[message_id] = (now, found)
+        self._seen[what] = (now, found)
         return found
 
-    async def stream(self, message_id: str | None, is_closing: Callable[[], bool]) -> AsyncIterator[bytes]:
+    async def stream(
+        self, tenant_id: str | None, message_id: str | None, is_closing: Callable[[], bool], may_look: Callable[[], Awaitable[bool]]
+    ) -> AsyncIterator[bytes]:
         """
         Yield an event at once and whenever the mark changes, and a comment when it is quiet for long.
 
         Args:
             is_closing: Tells that the process wants to stop.
+            may_look: Tells that who opened the page is still signed in; asked every second.
         """
         yield b"retry: 2000\n\n"
         last: Mark | None = None
         started = spoke = self._clock.monotonic()
         while (now := self._clock.monotonic()) - started < _LIFETIME_S and not is_closing():
             try:
-                current = await self.latest(message_id)
+                if not await may_look():
+                    return
+                current = await self.latest(tenant_id, message_id)
             except StorageUnavailable:
                 return  # the page says that it is not live any more, and comes again
             if current != last:

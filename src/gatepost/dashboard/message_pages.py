@@ -9,11 +9,13 @@ from litestar.response import Redirect
 
 from gatepost import ids
 from gatepost.dashboard import preview, reads
-from gatepost.dashboard.access import Access, AnyRequest
+from gatepost.dashboard.access import AnyRequest, actor_of, viewer_of
 from gatepost.dashboard.content import SHOWN_SOURCE_BYTES, Found, Hidden
 from gatepost.dashboard.live import Pulse
+from gatepost.dashboard.page import Page
 from gatepost.dashboard.shell import Shell, base_url
 from gatepost.dashboard.views import RecipientView, breakdown, curl_for, offers, recipient_view, status_of
+from gatepost.domain.access import Scope
 from gatepost.domain.errors import Refused
 from gatepost.explain import Explanation, explain
 from gatepost.mime.parse import Parsed, part, read_message
@@ -31,27 +33,26 @@ _DONE = {"retry": "will be tried again at once", "cancel": "cancelled"}
 class MessagePages:
     """The pages of one message."""
 
-    def __init__(self, deps: "DashboardDeps", shell: Shell, access: Access) -> None:
+    def __init__(self, deps: "DashboardDeps", shell: Shell) -> None:
         self._deps = deps
         self._shell = shell
-        self._access = access
         self._pulse = Pulse(deps.engine, deps.clock)
         self._is_showing = deps.settings.http.show_content
 
     async def show(self, request: AnyRequest) -> Response[Any]:
         """Show a message; `tab`, `w` and `dark` say how."""
         message_id = _message_id(request)
-        rows, told = await self._rows(message_id)
+        rows, told = await self._rows(viewer_of(request).tenant_id, message_id)
         content = rows.content
         # in a thread: a large message must not hold up the door that takes mail
-        raw = self._read(request, content) if isinstance(content, Found) else None
+        raw = await self._read(request, content) if isinstance(content, Found) else None
         values, parts = await asyncio.to_thread(_content_values, dict(request.query_params), raw)
-        token = self._access.token(request.state.viewer)
         url = base_url(request, self._deps.settings.http.listen)
+        seen = await self._pulse.latest(viewer_of(request).tenant_id, message_id)
         return self._shell.page(
-            request, "message.html", token=token, message=rows.message, told=told, state=status_of(rows.recipients),
+            request, "message.html", message=rows.message, told=told, state=status_of(rows.recipients),
             breakdown=breakdown(rows.recipients), offers=offers(rows.recipients), content=rows.content,
-            is_hidden=isinstance(rows.content, Hidden), seen=await self._pulse.latest(message_id), done=_done(request),
+            is_hidden=isinstance(rows.content, Hidden), seen=seen, done=_done(request),
             recipients=_recipient_views(rows, told),
             curl=curl_for(rows.message, rows.recipients, url, text=parts.text, html=parts.html),
             **values,
@@ -61,15 +62,14 @@ class MessagePages:
         """Retry or cancel, then show the message again."""
         message_id = _message_id(request)
         form = await request.form()
-        self._access.check_click(request, request.state.viewer, str(form.get("token", "")))
-        action = str(form.get("action", ""))
+        action, tenant_id = str(form.get("action", "")), viewer_of(request).tenant_id
         if action == "retry":
-            count = await self._deps.control.retry(None, message_id)
+            count = await self._deps.control.retry(tenant_id, message_id, by=actor_of(request))
         elif action == "cancel":
-            count = await self._deps.control.cancel(None, message_id)
+            count = await self._deps.control.cancel(tenant_id, message_id, by=actor_of(request))
         else:
             raise Refused("malformed_request", "the form is not complete")
-        maillog.changed(f"message_{action}", message_id=message_id, recipients=count, by=request.state.viewer.subject)
+        maillog.changed(f"message_{action}", message_id=message_id, recipients=count, by=viewer_of(request).subject)
         return Redirect(f"/m/{message_id}?done={action}&count={count}", status_code=303)
 
     async def html(self, request: AnyRequest) -> Response[Any]:
@@ -93,26 +93,38 @@ class MessagePages:
             raise Refused("not_found", "this message has no such file")
         return _download(part(raw, n), named, "application/octet-stream")
 
-    async def _rows(self, message_id: str) -> tuple[reads.MessageRows, Explanation]:
-        rows = await self._deps.engine.read(lambda conn: reads.message_rows(conn, message_id, show_content=self._is_showing))
-        told = await explain(self._deps.engine, self._deps.settings, self._deps.clock, None, message_id)
+    async def _rows(self, tenant_id: str | None, message_id: str) -> tuple[reads.MessageRows, Explanation]:
+        rows = await self._deps.engine.read(lambda conn: reads.message_rows(conn, tenant_id, message_id, show_content=self._is_showing))
+        told = await explain(self._deps.engine, self._deps.settings, self._deps.clock, tenant_id, message_id)
         if rows is None or told is None:
             raise Refused("not_found", "there is no such message")
         return rows, told
 
     async def _raw(self, request: AnyRequest) -> bytes:
-        message_id = _message_id(request)
-        content = await self._deps.engine.read(lambda conn: reads.content_of(conn, message_id, show_content=self._is_showing))
+        message_id, tenant_id = _message_id(request), viewer_of(request).tenant_id
+        content = await self._deps.engine.read(lambda conn: reads.content_of(conn, tenant_id, message_id, show_content=self._is_showing))
         if content is None:
             raise Refused("not_found", "there is no such message")
         if isinstance(content, Hidden):
             raise Refused("permission_denied", content.reason)
-        return self._read(request, content)
+        return await self._read(request, content)
 
-    def _read(self, request: AnyRequest, content: Found) -> bytes:
+    async def _read(self, request: AnyRequest, content: Found) -> bytes:
         if content.is_real:
-            maillog.changed("content_viewed", message_id=_message_id(request), by=request.state.viewer.subject)
+            message_id = _message_id(request)
+            await self._deps.control.record_view(content.tenant_id, message_id, by=actor_of(request))
+            maillog.changed("content_viewed", message_id=message_id, by=viewer_of(request).subject)
         return content.read(self._deps.blobs)
+
+
+_ONE = "/m/{message_id:str}"
+PAGES = (
+    Page(method="GET", path=_ONE, run=MessagePages.show, scope=Scope.MESSAGES_READ),
+    Page(method="POST", path=_ONE, run=MessagePages.change, scope=Scope.MESSAGES_WRITE),
+    Page(method="GET", path=f"{_ONE}/html", run=MessagePages.html, scope=Scope.MESSAGES_READ),
+    Page(method="GET", path=f"{_ONE}/raw", run=MessagePages.raw, scope=Scope.MESSAGES_READ),
+    Page(method="GET", path=f"{_ONE}/files/{{n:int}}", run=MessagePages.file, scope=Scope.MESSAGES_READ),
+)
 
 
 def _message_id(request: AnyRequest) -> str:

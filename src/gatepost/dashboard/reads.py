@@ -54,9 +54,14 @@ def whole(conn: Connection) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def listing(conn: Connection, wanted: Filter, *, after: str | None = None, before: str | None = None) -> Listing:
-    """Read one page: the first, the one behind an id, or the one ahead of an id."""
-    tenant_id = whole(conn)
+def listing(conn: Connection, tenant_id: str | None, wanted: Filter, *, after: str | None = None, before: str | None = None) -> Listing:
+    """
+    Read one page: the first, the one behind an id, or the one ahead of an id.
+
+    Args:
+        tenant_id: Whose mail is seen; None is everybody's.
+    """
+    tenant_id = whole(conn) if tenant_id is None else tenant_id
     found = messages.page(conn, tenant_id, wanted, PAGE_SIZE + 1, after=after, before=before)
     has_more = len(found) > PAGE_SIZE
     if before is not None:
@@ -66,7 +71,9 @@ def listing(conn: Connection, wanted: Filter, *, after: str | None = None, befor
     rows = tuple(list_row(row, recipients[row.id]) for row in found)
     return Listing(
         rows=rows,
-        has_newer=has_more if before is not None else after is not None and bool(rows) and count_newer(conn, wanted, rows[0].id, 1) > 0,
+        has_newer=has_more
+        if before is not None
+        else after is not None and bool(rows) and count_newer(conn, tenant_id, wanted, rows[0].id, 1) > 0,
         has_older=has_more if before is None else bool(messages.page(conn, tenant_id, wanted, 1, after=before)),
     )
 
@@ -76,9 +83,9 @@ def from_top(top: str) -> str:
     return f"{top}~"
 
 
-def count_newer(conn: Connection, wanted: Filter, top: str, at_most: int = _MANY) -> int:
+def count_newer(conn: Connection, tenant_id: str | None, wanted: Filter, top: str, at_most: int = _MANY) -> int:
     """Count matching messages newer than one."""
-    return len(messages.page(conn, whole(conn), wanted, at_most, before=top))
+    return len(messages.page(conn, whole(conn) if tenant_id is None else tenant_id, wanted, at_most, before=top))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,9 +99,9 @@ class MessageRows:
     content: Found | Hidden
 
 
-def message_rows(conn: Connection, message_id: str, *, show_content: bool) -> MessageRows | None:
-    """Read one message with everything that happened to it."""
-    row = messages.get(conn, None, message_id)
+def message_rows(conn: Connection, tenant_id: str | None, message_id: str, *, show_content: bool) -> MessageRows | None:
+    """Read one message with everything that happened to it; another tenant's is None."""
+    row = messages.get(conn, tenant_id, message_id)
     if row is None:
         return None
     return MessageRows(
@@ -106,9 +113,9 @@ def message_rows(conn: Connection, message_id: str, *, show_content: bool) -> Me
     )
 
 
-def content_of(conn: Connection, message_id: str, *, show_content: bool) -> Found | Hidden | None:
-    """Find one message's content; None when there is no such message."""
-    row = messages.get(conn, None, message_id)
+def content_of(conn: Connection, tenant_id: str | None, message_id: str, *, show_content: bool) -> Found | Hidden | None:
+    """Find one message's content; None when there is no such message, or it is another tenant's."""
+    row = messages.get(conn, tenant_id, message_id)
     return None if row is None else find_content(conn, row, show_content=show_content)
 
 
@@ -124,13 +131,28 @@ class SiteRow:
     paused_at: Instant | None
 
 
-def queue_sites(conn: Connection, now: Instant) -> list[SiteRow]:
-    """Count the queue by site; paused sites stand in the list even when nothing waits for them."""
+def queue_sites(conn: Connection, tenant_id: str | None, now: Instant) -> list[SiteRow]:
+    """
+    Count the queue by site.
+
+    Args:
+        tenant_id: Whose mail is counted; None is everybody's, and then paused sites stand in the list even when nothing
+            waits for them.
+    """
     paused = sites.paused(conn)
     rows = [
-        SiteRow(site=site, due=due, later=later, tried=tried, first_due_at=first, paused_at=paused.pop(site, None))
-        for site, due, later, tried, first in queue.counts_by_site(conn, now)
+        SiteRow(
+            site=site,
+            due=due,
+            later=later,
+            tried=tried,
+            first_due_at=first if first < queue.HELD else None,
+            paused_at=paused.pop(site, None),
+        )
+        for site, due, later, tried, first in queue.counts_by_site(conn, now, tenant_id)
     ]
+    if tenant_id is not None:
+        return rows
     return rows + [SiteRow(site=site, due=0, later=0, tried=0, first_due_at=None, paused_at=since) for site, since in paused.items()]
 
 
@@ -148,10 +170,17 @@ class Mark:
     event: str
 
 
-def mark(conn: Connection, message_id: str | None = None) -> Mark:
-    """Read the newest message's and the newest event's ids, of everything or of one message."""
+def mark(conn: Connection, tenant_id: str | None, message_id: str | None = None) -> Mark:
+    """
+    Read the newest message's and the newest event's ids, of a tenant or of one message.
+
+    Args:
+        tenant_id: None is everybody's.
+    """
+    own_events = event.c.tenant_id == tenant_id if tenant_id is not None else sa.true()
     if message_id is not None:
-        last = sa.select(sa.func.max(event.c.id)).where(event.c.message_id == message_id)
+        last = sa.select(sa.func.max(event.c.id)).where(event.c.message_id == message_id, own_events)
         return Mark(newest=message_id, event=conn.execute(last).scalar_one() or "")
-    newest = conn.execute(sa.select(sa.func.max(message.c.id))).scalar_one()
-    return Mark(newest=newest or "", event=conn.execute(sa.select(sa.func.max(event.c.id))).scalar_one() or "")
+    own = message.c.tenant_id == tenant_id if tenant_id is not None else sa.true()
+    newest = conn.execute(sa.select(sa.func.max(message.c.id)).where(own)).scalar_one()
+    return Mark(newest=newest or "", event=conn.execute(sa.select(sa.func.max(event.c.id)).where(own_events)).scalar_one() or "")

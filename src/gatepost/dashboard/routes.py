@@ -1,32 +1,41 @@
 """
-The pages' URLs.
+The pages' URLs, and what each needs.
 
-Arrives: requests of a browser. Leaves: HTML, static files, server-sent events; changes go through `control` and `store`.
-Every answer carries a Content-Security-Policy without `unsafe-inline`; a message's HTML is a document of its own with a
-stricter one (`preview.POLICY`). Nothing here asks anything of another server.
+Arrives: requests of a browser. Leaves: HTML, static files, server-sent events; changes go through `control` and `tenants`.
+`PAGES` is the whole list: method, path, scope. Every change is a form that carries its session's token, checked here and
+nowhere else. Every answer carries a Content-Security-Policy without `unsafe-inline`; a message's HTML is a document of its
+own with a stricter one (`preview.POLICY`). Nothing here asks anything of another server, but for single sign-on.
 Not here: who may look (access), the search language (search), what a page shows (views, reads).
 """
 
-from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
+from urllib.parse import urlencode
 
 from litestar import Request, Response, Router, get, post
+from litestar.response import Redirect
 from litestar.types import ControllerRouterHandler
 
 from gatepost.clock import Clock
 from gatepost.control import Control
-from gatepost.dashboard import access, errors
-from gatepost.dashboard.message_pages import MessagePages
-from gatepost.dashboard.pages import Pages
+from gatepost.dashboard import account_pages, entry_pages, errors, key_pages, message_pages, pages, people_pages
+from gatepost.dashboard.access import AnyRequest, Viewer, check_not_embedded, check_same_origin
+from gatepost.dashboard.desk import Desk, make_desk
+from gatepost.dashboard.page import Needs, Page
 from gatepost.dashboard.shell import Shell, harden
+from gatepost.domain.errors import Refused
+from gatepost.observe import maillog
 from gatepost.settings import Settings
 from gatepost.store.blobs import Blobs
 from gatepost.store.engine import Engine
 from gatepost.tenants.directory import Directory
+from gatepost.tenants.passwords import Passwords
 
 _MAX_FORM = 16 * 1024
 
-Handle = Callable[[access.AnyRequest], Awaitable[Response[Any]]]
+PAGES: tuple[Page, ...] = (
+    *pages.PAGES, *message_pages.PAGES, *entry_pages.PAGES, *account_pages.PAGES, *people_pages.PAGES, *key_pages.PAGES
+)  # fmt: skip
+"""Every page: who reads this list knows all that can be asked of the dashboard, and the scope that each page needs."""
 
 
 class DashboardDeps(Protocol):
@@ -65,58 +74,90 @@ class DashboardDeps(Protocol):
 
     @property
     def default_tenant_id(self) -> str:
-        """The tenant whose live keys open the pages."""
+        """The tenant that exists from the start."""
         ...
 
 
-def routes(deps: DashboardDeps) -> list[ControllerRouterHandler]:
-    """Make the route handlers of all pages."""
-    shell = Shell(settings=deps.settings, clock=deps.clock)
-    guard = access.Access(engine=deps.engine, directory=deps.directory, clock=deps.clock, default_tenant_id=deps.default_tenant_id)
-    pages = Pages(deps, shell, guard)
-    messages = MessagePages(deps, shell, guard)
-    open_pages = [_get("/static/{name:str}", pages.static), _get("/login", pages.login_form), _post("/login", pages.login)]
-    guarded = [
-        _get("/", pages.inbox),
-        _get("/new", pages.new_count),
-        _get("/q", pages.queue),
-        _post("/q", pages.change_site),
-        _get("/live", pages.live),
-        _post("/logout", pages.logout),
-        _get("/m/{message_id:str}", messages.show),
-        _post("/m/{message_id:str}", messages.change),
-        _get("/m/{message_id:str}/html", messages.html),
-        _get("/m/{message_id:str}/raw", messages.raw),
-        _get("/m/{message_id:str}/files/{n:int}", messages.file),
-    ]
-    common: dict[str, Any] = {
-        "path": "/",
-        "after_request": _harden,
-        "exception_handlers": errors.handlers(shell),
-        "include_in_schema": False,
-        "request_max_body_size": _MAX_FORM,
+def routes(deps: DashboardDeps, passwords: Passwords | None = None) -> list[ControllerRouterHandler]:
+    """
+    Make the route handlers of all pages.
+
+    Args:
+        passwords: Another way of hashing than the usual one.
+    """
+    shell, desk = Shell(settings=deps.settings, clock=deps.clock), make_desk(deps, passwords)
+    rooms: dict[type, Any] = {
+        pages.Pages: pages.Pages(deps, shell, desk.access),
+        message_pages.MessagePages: message_pages.MessagePages(deps, shell),
+        entry_pages.EntryPages: entry_pages.EntryPages(shell, desk),
+        account_pages.AccountPages: account_pages.AccountPages(shell, desk),
+        people_pages.PeoplePages: people_pages.PeoplePages(shell, desk),
+        key_pages.KeyPages: key_pages.KeyPages(deps, shell, desk),
     }
+    by_name = {room.__name__: made for room, made in rooms.items()}
+    handlers = [_route(page, by_name[page.run.__qualname__.partition(".")[0]], desk, shell) for page in PAGES]
+    router = Router(
+        path="/", route_handlers=handlers, after_request=_harden, exception_handlers=errors.handlers(shell), include_in_schema=False,
+        request_max_body_size=_MAX_FORM,
+    )  # fmt: skip
+    return [router]
 
-    async def check(request: Request[Any, Any, Any]) -> Response[Any] | None:
-        access.check_not_embedded(request)
-        request.state.viewer = await guard.viewer(request)
-        return None if request.state.viewer is not None else pages.ask_to_sign_in(request)
 
-    return [Router(route_handlers=open_pages, **common), Router(route_handlers=guarded, before_request=check, **common)]
-
-
-def _get(path: str, handle: Handle) -> Any:
+def _route(page: Page, room: Any, desk: Desk, shell: Shell) -> Any:
     async def handler(request: Request[Any, Any, Any]) -> Response[Any]:
-        return await handle(request)
+        sent_away = await _admit(page, request, desk, shell)
+        return sent_away if sent_away is not None else await page.run(room, request)
 
-    return get(path, name=f"page {handle.__name__}")(handler)
+    make = {"GET": get, "POST": post}[page.method]
+    return make(page.path, name=f"page {page.method} {page.path}")(handler)
 
 
-def _post(path: str, handle: Handle) -> Any:
-    async def handler(request: Request[Any, Any, Any]) -> Response[Any]:
-        return await handle(request)
+async def _admit(page: Page, request: AnyRequest, desk: Desk, shell: Shell) -> Response[Any] | None:
+    """Let a request in; or say where it must go first."""
+    if page.needs is Needs.NOTHING:
+        if page.method == "POST":
+            check_same_origin(request)
+        return None
+    check_not_embedded(request)
+    viewer = await desk.access.viewer(request, is_use=not page.is_quiet)
+    request.state.viewer = viewer
+    if viewer is None or (page.needs is Needs.PERSON and viewer.signed_in is None):
+        return _ask_to_sign_in(request, shell)
+    if page.method == "POST":
+        form = await request.form()
+        desk.access.check_click(request, viewer, str(form.get("token", "")))
+    if page.scope is not None and not viewer.may(page.scope):
+        return _refuse(page, request, viewer)
+    if page.is_recent and viewer.signed_in is not None and not desk.sessions.is_recent(viewer.signed_in.session):
+        return Redirect("/confirm?" + urlencode({"next": _back(request)}), status_code=303)
+    return None
 
-    return post(path, name=f"page {handle.__name__}")(handler)
+
+def _refuse(page: Page, request: AnyRequest, viewer: Viewer) -> Response[Any]:
+    """Say no to who lacks a page's scope; who belongs to no tenant finds their account instead of the inbox."""
+    assert page.scope is not None
+    if page.path == "/" and viewer.signed_in is not None:
+        return Redirect("/account", status_code=303)
+    maillog.security("page_refused", person_id=viewer.subject, scope=page.scope.value, page=f"{page.method} {page.path}")
+    raise Refused("permission_denied", f"it needs the scope {page.scope.value}")
+
+
+def _ask_to_sign_in(request: AnyRequest, shell: Shell) -> Response[Any]:
+    """Send a visitor to the page for signing in, and back afterwards."""
+    is_document = request.headers.get("sec-fetch-dest", "document") == "document"
+    if not (request.method == "GET" and is_document and "hx-request" not in request.headers):
+        if request.method == "POST":
+            check_same_origin(request)
+        return shell.page(request, "signed_out.html", status=401)
+    back = _back(request)
+    return Redirect("/login?" + urlencode({"next": back}) if back != "/" else "/login", status_code=303)
+
+
+def _back(request: AnyRequest) -> str:
+    """Return the page to come back to: after a form was sent, the one that it stood on."""
+    if request.method != "GET":
+        return entry_pages.PLACES.get(request.url.path.split("/")[1], "/")
+    return request.url.path + (f"?{request.url.query}" if request.url.query else "")
 
 
 async def _harden(response: Response[Any]) -> Response[Any]:

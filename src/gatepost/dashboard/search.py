@@ -15,7 +15,7 @@ from gatepost.clock import DAY, HOUR, MINUTE, Instant
 from gatepost.domain.address import InvalidAddress, parse_address
 from gatepost.domain.message import STREAMS
 from gatepost.domain.recipient import Status
-from gatepost.store.messages import Filter
+from gatepost.store.messages import TEXT_SEARCH_DEPTH, Filter
 
 MAX_LENGTH = 500
 _TERM = re.compile(r'(?:([A-Za-z]+):)?(?:"([^"]*)"?|(\S+))')
@@ -58,15 +58,20 @@ class _Reading:
     hints: list[str] = field(default_factory=list)
 
 
-def parse_search(text: str, now: Instant) -> Search:
-    """Understand a search line; never raises."""
+def parse_search(text: str, now: Instant, depth: int = TEXT_SEARCH_DEPTH) -> Search:
+    """
+    Understand a search line; never raises.
+
+    Args:
+        depth: A search by text opens so many of the newest messages.
+    """
     text = "".join(c for c in text[:MAX_LENGTH] if c.isprintable()).strip()
     reading = _Reading(now)
     for match in _TERM.finditer(text):
         _take(reading, (match[1] or "").lower(), match[3] if match[2] is None else match[2], match[0])
     if reading.words:
         reading.values["text"] = " ".join(reading.words)
-    return Search(text=text, wanted=Filter(**reading.values), hints=tuple(reading.hints))
+    return Search(text=text, wanted=Filter(**reading.values, depth=depth), hints=tuple(reading.hints))
 
 
 def _take(reading: _Reading, key: str, value: str, term: str) -> None:

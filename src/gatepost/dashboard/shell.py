@@ -32,19 +32,20 @@ class Shell:
     def page(self, request: Request[Any, Any, Any], template: str, *, status: int = 200, **values: Any) -> Response[Any]:
         """Render a template inside the frame."""
         route = self.settings.egress.default_route
+        viewer = getattr(request.state, "viewer", None)
         content = render(
             self._environment,
             template,
             now=self._clock.now(),
             theme=theme_of(request),
             path=request.url.path,
-            viewer=getattr(request.state, "viewer", None),
+            viewer=viewer,
             is_sandbox=route == routes.SANDBOX,
             route=route,
             base_url=base_url(request, self.settings.http.listen),
             version=__version__,
             link=link,
-            **{"search": None, "token": "", **values},
+            **{"search": None, "token": viewer.token if viewer is not None else "", "faults": {}, "values": {}, **values},
         )
         response = Response(content=content, status_code=status, media_type=MediaType.HTML)
         harden(response)  # here too: what an exception handler returns passes no other place of ours

@@ -54,7 +54,7 @@ def make_environment(assets: Assets) -> Environment:
     environment = Environment(
         loader=PackageLoader("gatepost.dashboard"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(iso=iso, exact=exact, ago=ago, size=size, took=took, plural=plural)
+    environment.filters.update(iso=iso, exact=exact, ago=ago, size=size, took=took, plural=plural, browser=browser)
     environment.globals["asset"] = assets.urls
     return environment
 
@@ -100,3 +100,14 @@ def took(milliseconds: int) -> str:
 def plural(count: int, word: str) -> str:
     """Write a count with its noun: `1 recipient`, `3 recipients`."""
     return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
+
+
+_BROWSERS = {"Edg": "Edge", "OPR": "Opera", "Firefox": "Firefox", "Chrome": "Chrome", "Safari": "Safari"}
+_SYSTEMS = {"Android": "Android", "iPhone": "iPhone", "iPad": "iPad", "Windows": "Windows", "Mac OS": "macOS", "Linux": "Linux"}
+
+
+def browser(agent: str) -> str:
+    """Write a browser's name for itself as people know it: `Firefox on Linux`."""
+    name = next((shown for part, shown in _BROWSERS.items() if f"{part}/" in agent), "unknown browser")
+    system = next((shown for part, shown in _SYSTEMS.items() if part in agent), "")
+    return f"{name} on {system}" if system else name

@@ -30,6 +30,7 @@ from cryptography.x509.oid import NameOID
 from gatepost import settings
 from gatepost.app.parts import create_domains, create_engine
 from gatepost.clock import SystemClock
+from gatepost.domain.access import GATEWAY
 from gatepost.domain.tenant import KeyMode
 from gatepost.serve.child import die_with
 from gatepost.store import tenants
@@ -95,7 +96,7 @@ async def _prepare(data_dir: Path) -> tuple[str, dict[str, str]]:
         secret = keys.make_secret(KeyMode.LIVE)
         key = keys.describe(secret, tenant_id=tenant_id, name="demo", mode=KeyMode.LIVE, now=clock.now())
         await engine.write(lambda conn: tenants.insert_key(conn, key, keys.hash_secret(secret)))
-        view = await create_domains(loaded, engine, clock).add(tenant_id, DOMAIN, is_trusted=True)
+        view = await create_domains(loaded, engine, clock).add(tenant_id, DOMAIN, by=GATEWAY, is_trusted=True)
     finally:
         await engine.close()
     return secret, {record.name: record.value for record in view.records if record.purpose == "dkim"}

@@ -13,17 +13,18 @@ import asyncio
 import random
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from sqlalchemy import Connection
 
 from gatepost.clock import Clock, Instant
+from gatepost.dispatch.holding import Holding, places_of
 from gatepost.dispatch.ownership import Ownership
 from gatepost.dispatch.settling import Settling
 from gatepost.domain import route as routes
 from gatepost.domain.message import Lane, Source
-from gatepost.domain.outcome import Category, Deferred, Delivered, Exchange, Outcome, Unknown
+from gatepost.domain.outcome import Category, Deferred, Delivered, Exchange, Failed, Outcome, Unknown
 from gatepost.egress.courier import Batch, BatchRecipient, Courier
 from gatepost.mime.compose import date_text
 from gatepost.mime.render import render
@@ -31,10 +32,10 @@ from gatepost.observe import maillog, metrics
 from gatepost.policy.retry import RetrySchedule
 from gatepost.settings import Settings
 from gatepost.settle import Result, Settled, category_of, decide, expire, kind_of, new_event_id
-from gatepost.store import messages, queue, sites
+from gatepost.store import messages, queue, sites, tenants
 from gatepost.store.blobs import Blobs
 from gatepost.store.engine import Engine
-from gatepost.store.errors import StorageUnavailable
+from gatepost.store.errors import KeyLost, SealBroken, StorageUnavailable
 from gatepost.store.messages import Material, RecipientFacts
 from gatepost.store.queue import Due
 from gatepost.tenants.signing import Signing
@@ -98,12 +99,19 @@ class _Site:
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """What one look at the queue found."""
+    """
+    What one look at the queue found.
+
+    Attributes:
+        in_the_way: Shards and lanes at whose head lies mail of suspended tenants.
+    """
 
     rows: Sequence[Due]
     materials: Mapping[str, Material]
     addresses: Mapping[Key, RecipientFacts]
     paused: frozenset[str]
+    suspended: frozenset[str]
+    in_the_way: frozenset[tuple[int, int]]
     is_cut: bool
 
 
@@ -156,6 +164,7 @@ class Dispatcher:
         self._hostname = hostname
         self._chance = chance or random.Random()  # noqa: S311 - jitter, no secret
         self._schedule = RetrySchedule(waits_s=settings.retry.schedule, jitter=settings.retry.jitter)
+        self._holding = Holding(engine, clock, ownership.node_id, settings.retry.max_age_s)
         self._settling = Settling(engine, clock, ownership.node_id, self._on_settled)
         self._sites: dict[str, _Site] = {}
         self._in_flight: dict[Key, tuple[int, int]] = {}
@@ -241,11 +250,14 @@ class Dispatcher:
         )
         claim = await self._engine.read(lambda conn: _read(conn, look))
         self._paused = claim.paused
+        is_released = await self._holding.follow(claim.suspended, self._ownership.epochs)
         is_left_behind = self._line_up(claim, look.now)
         # with rows left behind, the next look comes as soon as there is room for them
         self._wants_more = is_left_behind or claim.is_cut or bool(look.full)
+        if claim.in_the_way:
+            await self._holding.put_aside(claim.in_the_way, self._ownership.epochs, self._in_flight)
         await self._clock.sleep(_LEAST_INTERVAL_S)
-        return _BUSY_INTERVAL_S if claim.rows else _IDLE_INTERVAL_S
+        return _BUSY_INTERVAL_S if claim.rows or claim.in_the_way or is_released else _IDLE_INTERVAL_S
 
     def _share(self) -> int:
         """Recipients that one site may have waiting in memory: less when many sites want some."""
@@ -337,7 +349,8 @@ class Dispatcher:
     def _may_start(self, site: _Site, group: _Group) -> bool:
         row = group.rows[0]
         is_ours = self._ownership.is_safe(row.shard) and self._ownership.epochs.get(row.shard) == group.epoch
-        return is_ours and self._settling.is_healthy and site.name not in self._paused and not self._is_stopping
+        is_held = row.tenant_id in self._holding.suspended
+        return is_ours and not is_held and self._settling.is_healthy and site.name not in self._paused and not self._is_stopping
 
     async def _deliver(self, group: _Group) -> None:
         started = self._clock.now()
@@ -351,6 +364,16 @@ class Dispatcher:
         self._settling.add([self._result(row, group.epoch, outcomes[row.n], now, _address(group.addresses, row)) for row in group.rows])
 
     async def _outcomes(self, group: _Group) -> Mapping[int, Outcome]:
+        broken = {row.n: error for row in group.rows if (error := _broken(group, row)) is not None}
+        if not broken:
+            return await self._outcomes_of_readable(group)
+        now, route = self._clock.now(), group.material.route
+        outcomes = {n: _unreadable(error, Exchange(route=route, started_at=now, finished_at=now)) for n, error in broken.items()}
+        maillog.trouble("stored mail cannot be opened", message_id=group.material.id, error=str(broken[min(broken)]))
+        rest = [row for row in group.rows if row.n not in broken]
+        return outcomes if not rest else {**outcomes, **await self._outcomes_of_readable(replace(group, rows=rest))}
+
+    async def _outcomes_of_readable(self, group: _Group) -> Mapping[int, Outcome]:
         material = group.material
         courier = self._couriers.get(material.route)
         if courier is None:
@@ -359,7 +382,14 @@ class Dispatcher:
             stored = self._blobs.get(material.encoding, material.data)
         except StorageUnavailable as error:
             return self._refuse_all(group, self._clock.now(), str(error), counts=False)
-        signers = self._signing.signers(material.tenant_id, material.from_domain)
+        except SealBroken as error:
+            now = self._clock.now()
+            maillog.trouble("stored mail cannot be opened", message_id=material.id, recipients=len(group.rows), error=str(error))
+            return {row.n: _unreadable(error, Exchange(route=material.route, started_at=now, finished_at=now)) for row in group.rows}
+        try:
+            signers = self._signing.signers(material.tenant_id, material.from_domain)
+        except SealBroken as error:
+            return self._refuse_all(group, self._clock.now(), str(error), counts=False)
         content = render(stored, signers, now=self._clock.now(), received=_received(material, self._hostname))
         return await courier.deliver(_batch(group, content))
 
@@ -394,23 +424,50 @@ class Dispatcher:
 
 
 def _read(conn: Connection, look: _Look) -> _Claim:
-    paused = frozenset(sites.paused(conn))
+    paused, suspended = frozenset(sites.paused(conn)), tenants.suspended(conn)
     present = [shard for shard in queue.shards_with_rows(conn) if shard in look.shards]
-    urgent = _due(conn, look, present, [Lane.CODES], _URGENT_EXTRA, paused)
-    others = (
-        _due(conn, look, present, [lane for lane in Lane if lane is not Lane.CODES], look.room, paused | look.full) if look.room > 0 else []
-    )
-    rows = urgent + others[: look.room]
+    rows, is_cut = _rows(conn, look, present, paused, frozenset())
+    in_the_way = places_of(rows, suspended)
+    if in_the_way:  # only until it is put aside: others' mail must not wait behind it
+        rows, is_cut = _rows(conn, look, present, paused, suspended)
     message_ids = list(dict.fromkeys(row.message_id for row in rows))
     materials = messages.materials(conn, message_ids, _BYTES_IN_MEMORY // 2)
-    return _Claim(rows, materials, messages.addresses(conn, list(materials)), paused, is_cut=len(others) >= look.room)
+    found = messages.addresses(conn, list(materials))
+    return _Claim(rows, materials, found, paused, suspended, in_the_way, is_cut)
 
 
-def _due(conn: Connection, look: _Look, shards: Sequence[int], lanes: Sequence[Lane], room: int, without: frozenset[str]) -> list[Due]:
+def _rows(
+    conn: Connection, look: _Look, shards: Sequence[int], paused: frozenset[str], suspended: frozenset[str]
+) -> tuple[list[Due], bool]:  # fmt: skip
+    urgent = _due(conn, look, shards, [Lane.CODES], _URGENT_EXTRA, paused, suspended)
+    if look.room <= 0:
+        return urgent, True
+    others = _due(conn, look, shards, [lane for lane in Lane if lane is not Lane.CODES], look.room, paused | look.full, suspended)
+    return urgent + others[: look.room], len(others) >= look.room
+
+
+def _due(
+    conn: Connection, look: _Look, shards: Sequence[int], lanes: Sequence[Lane], room: int, without: frozenset[str],
+    suspended: frozenset[str],
+) -> list[Due]:  # fmt: skip
     """Read what is due and not in memory yet, each shard and lane its share of the room."""
     share = max(room // max(len(shards) * len(lanes), 1), _PER_SITE // 2)
     wanted = [(shard, int(lane), share + look.counts.get((shard, int(lane)), 0)) for lane in lanes for shard in shards]
-    return [row for row in queue.due(conn, wanted, look.now, sorted(without)) if (row.message_id, row.n) not in look.in_flight]
+    rows = queue.due(conn, wanted, look.now, sorted(without), sorted(suspended))
+    return [row for row in rows if (row.message_id, row.n) not in look.in_flight]
+
+
+def _broken(group: _Group, row: Due) -> SealBroken | None:
+    """Tell why a recipient's message or address cannot be opened, if it cannot."""
+    fact = group.addresses.get((row.message_id, row.n))
+    return group.material.broken or (fact.broken if fact else None)
+
+
+def _unreadable(error: SealBroken, exchange: Exchange) -> Outcome:
+    """Fail what was altered on disk; let wait what only lacks its key, which an operator may bring back."""
+    if isinstance(error, KeyLost):
+        return Deferred(exchange=exchange, category=Category.REMOTE_SYSTEM, detail=f"this message's key is gone: {error}", counts=False)
+    return Failed(exchange=exchange, category=Category.UNDETERMINED, detail=f"the stored message cannot be opened: {error}")
 
 
 def _address(addresses: Mapping[Key, RecipientFacts], row: Due) -> str:

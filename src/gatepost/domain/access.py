@@ -7,8 +7,10 @@ Standards: RFC 6749 §3.3 (the syntax of scopes).
 """
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from gatepost.clock import Instant
 
@@ -32,6 +34,8 @@ class Scope(StrEnum):
     DOMAINS_WRITE = "domains:write"
     SUPPRESSIONS_READ = "suppressions:read"
     SUPPRESSIONS_WRITE = "suppressions:write"
+    POLICIES_READ = "policies:read"
+    POLICIES_WRITE = "policies:write"  # how strictly content and recipients are looked at
     WEBHOOKS_READ = "webhooks:read"
     WEBHOOKS_WRITE = "webhooks:write"
     KEYS_READ = "keys:read"
@@ -44,9 +48,33 @@ class Scope(StrEnum):
     OPERATOR = "operator"  # tenants, their limits and balances; nothing inside other tenants' mail
 
 
+SCOPES = {
+    Scope.MESSAGES_SEND: "send mail",
+    Scope.MESSAGES_READ: "look at messages and where they are",
+    Scope.MESSAGES_WRITE: "cancel, retry and reschedule messages",
+    Scope.DOMAINS_READ: "look at senders' domains",
+    Scope.DOMAINS_WRITE: "add, verify and remove senders' domains",
+    Scope.SUPPRESSIONS_READ: "look at the suppression list",
+    Scope.SUPPRESSIONS_WRITE: "change the suppression list",
+    Scope.WEBHOOKS_READ: "look at webhooks",
+    Scope.WEBHOOKS_WRITE: "change webhooks",
+    Scope.KEYS_READ: "look at API keys and OAuth clients",
+    Scope.KEYS_WRITE: "make, change and revoke API keys and OAuth clients",
+    Scope.PEOPLE_READ: "look at the tenant's people",
+    Scope.PEOPLE_WRITE: "invite and remove people, change their roles",
+    Scope.POLICIES_READ: "look at how strictly input is looked at",
+    Scope.POLICIES_WRITE: "change how strictly input is looked at",
+    Scope.STATS_READ: "look at statistics and usage",
+    Scope.AUDIT_READ: "read the audit log",
+    Scope.ADMIN: "everything inside the tenant",
+    Scope.OPERATOR: "tenants, their limits and balances",
+}
+"""What each scope allows, in words; `x:write` allows `x:read`, too."""
+
 _TENANT_SCOPES = frozenset(Scope) - {Scope.OPERATOR}
 
 
+@lru_cache(maxsize=512)
 def widened(scopes: frozenset[Scope]) -> frozenset[Scope]:
     """Add what scopes imply: `admin` is every scope of a tenant, `x:write` reads too."""
     found = set(scopes)
@@ -68,7 +96,7 @@ class Role(StrEnum):
     VIEWER = "viewer"
 
 
-_VIEWER = frozenset({Scope.MESSAGES_READ, Scope.DOMAINS_READ, Scope.SUPPRESSIONS_READ, Scope.STATS_READ})
+_VIEWER = frozenset({Scope.MESSAGES_READ, Scope.DOMAINS_READ, Scope.SUPPRESSIONS_READ, Scope.POLICIES_READ, Scope.STATS_READ})
 _DEVELOPER = _VIEWER | {
     Scope.MESSAGES_SEND,
     Scope.MESSAGES_WRITE,
@@ -128,6 +156,27 @@ class Limit:
         return f"{self.resource}={self.amount}/{self.per}"
 
 
+_LIMIT_FORM = re.compile(r"([a-z]+)=([0-9]{1,15})/([a-z]+)")
+
+
+def parse_limit(text: str) -> Limit:
+    """
+    Read a limit as people write it: `messages=1000/day`.
+
+    Raises:
+        ValueError: It is none; the text says what one looks like.
+    """
+    found = _LIMIT_FORM.fullmatch(text.strip())
+    if found is None:
+        raise ValueError(f"{text!r} is not a limit such as messages=1000/day")
+    resource, amount, per = found.groups()
+    if resource not in set(Resource):
+        raise ValueError(f"{text!r}: what can be limited is {', '.join(Resource)}")
+    if per not in set(Per):
+        raise ValueError(f"{text!r}: a limit is per {', '.join(Per)}")
+    return Limit(resource=Resource(resource), amount=int(amount), per=Per(per))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
     """
@@ -168,3 +217,7 @@ class Actor:
     name: str
     peer: str = ""
     request_id: str = ""
+
+
+GATEWAY = Actor(kind=PrincipalKind.LOCAL, id="local", name="gatepost")
+"""The gateway itself: what it sets up at a start."""

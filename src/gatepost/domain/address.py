@@ -204,5 +204,10 @@ def _is_mixed(label: str) -> bool:
         shown = idna.ulabel(label)
     except (idna.IDNAError, UnicodeError):
         return True
-    scripts = {unicodedata.name(c, "UNKNOWN").partition(" ")[0] for c in shown if c.isalpha()}
+    return mixes_scripts(shown)
+
+
+def mixes_scripts(text: str) -> bool:
+    """Tell whether letters of a word are of scripts that no language mixes (UTS 39 §5.2, "highly restrictive")."""
+    scripts = {unicodedata.name(c, "UNKNOWN").partition(" ")[0] for c in text if c.isalpha()}
     return len(scripts) > 1 and not any(scripts <= together for together in _TOGETHER)

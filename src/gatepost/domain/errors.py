@@ -124,6 +124,13 @@ _ALL = (
     ),
     ErrorCode("overloaded", 503, "451 4.3.2", "The gateway is busy", "Try again after Retry-After seconds."),
     ErrorCode(
+        "scanner_unavailable",
+        503,
+        "451 4.7.1",
+        "The content cannot be scanned now",
+        "Nothing was accepted. Try again after Retry-After seconds; the operator can let mail pass meanwhile: on_failure.",
+    ),
+    ErrorCode(
         "storage_unavailable",
         503,
         "451 4.3.1",
@@ -138,17 +145,19 @@ CATALOGUE: Final[dict[str, ErrorCode]] = {error.code: error for error in _ALL}
 @dataclass(frozen=True, slots=True)
 class Fault:
     """
-    One fault in a request.
+    One fault in a request; or what its sender is warned of.
 
     Attributes:
         pointer: JSON pointer (RFC 6901) to the place, such as `/to/0`; over SMTP the header or parameter name.
         code: Stable snake_case name of the kind of fault.
         detail: One sentence for a person; never contains secrets.
+        hint: What may have been meant, where that is known: a value to put there.
     """
 
     pointer: str
     code: str
     detail: str
+    hint: str = ""
 
 
 @dataclass(eq=False)

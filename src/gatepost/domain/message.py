@@ -5,6 +5,7 @@ A message on its way in: what a door hands to accept, and what accept stores.
 arrives. `mime.compose` turns either into a `Draft`, which accept commits.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Any
@@ -80,7 +81,12 @@ class Steering:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """A message as fields, every one already checked by the door's parser; variables already applied."""
+    """
+    A message as fields, every one already checked by the door's parser.
+
+    Attributes:
+        variables: Already applied to subject, text and html; kept for those who look at what came from whom.
+    """
 
     sender: Mailbox
     to: tuple[Mailbox, ...] = ()
@@ -93,6 +99,7 @@ class Submission:
     attachments: tuple[Attachment, ...] = ()
     headers: tuple[tuple[str, str], ...] = ()
     steering: Steering = field(default_factory=Steering)
+    variables: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

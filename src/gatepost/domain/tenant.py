@@ -1,12 +1,14 @@
 """Who uses the gateway: tenants, their API keys, domains and DKIM keys, as the doors and the dispatch loop see them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from gatepost.clock import Instant
 from gatepost.domain.access import Actor, KeyMode, Limit, Network, Principal, PrincipalKind, Scope, widened
 
-__all__ = ["DEFAULT_TENANT", "ApiKey", "Caller", "DkimKey", "Domain", "DomainStatus", "KeyMode", "Network", "Tenant"]
+__all__ = ["DEFAULT_TENANT", "ApiKey", "Caller", "DkimKey", "Domain", "DomainStatus", "KeyMode", "Network", "OAuthClient", "Tenant"]
 
 DEFAULT_TENANT = "default"
 """Name of the tenant that exists from the first start."""
@@ -31,7 +33,13 @@ class Tenant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
-    """A key without its secret: only a hash of that is stored."""
+    """
+    A key without its secret: only a hash of that is stored.
+
+    Attributes:
+        trust_networks: SMTP clients from there act with this key without showing it.
+        previous_until: Until then the secret from before the last rotation is taken, too.
+    """
 
     id: str
     tenant_id: str
@@ -47,12 +55,57 @@ class ApiKey:
     networks: tuple[Network, ...] = ()
     limits: tuple[Limit, ...] = ()
     expires_at: Instant | None = None
+    previous_until: Instant | None = None
 
     def principal(self) -> Principal:
         """Return who acts with this key."""
         return Principal(
             id=self.id,
             kind=PrincipalKind.KEY,
+            tenant_id=self.tenant_id,
+            name=self.name,
+            mode=self.mode,
+            scopes=widened(self.scopes),
+            domains=self.domains,
+            streams=self.streams,
+            networks=self.networks,
+            limits=self.limits,
+            expires_at=self.expires_at,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OAuthClient:
+    """
+    A program that gets access tokens for itself (RFC 6749 §4.4), without its secret.
+
+    Attributes:
+        jwks: Public keys of a client that proves itself by signed assertions (RFC 7523); None for one with a secret only.
+        hint: The end of its secret; empty when it has none.
+        previous_until: As for keys.
+    """
+
+    id: str
+    tenant_id: str
+    name: str
+    mode: KeyMode
+    hint: str
+    created_at: Instant
+    jwks: Mapping[str, Any] | None = None
+    revoked_at: Instant | None = None
+    scopes: frozenset[Scope] = _UNRESTRICTED
+    domains: frozenset[str] = frozenset()
+    streams: frozenset[str] = frozenset()
+    networks: tuple[Network, ...] = ()
+    limits: tuple[Limit, ...] = ()
+    expires_at: Instant | None = None
+    previous_until: Instant | None = None
+
+    def principal(self) -> Principal:
+        """Return who acts with this client's tokens; a token may have fewer scopes."""
+        return Principal(
+            id=self.id,
+            kind=PrincipalKind.CLIENT,
             tenant_id=self.tenant_id,
             name=self.name,
             mode=self.mode,

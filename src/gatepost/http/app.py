@@ -22,8 +22,22 @@ from gatepost.domain.errors import Refused
 from gatepost.http import exchange, openapi
 from gatepost.http.deps import HttpDeps
 from gatepost.http.exchange import Answer, Endpoint
-from gatepost.http.public import docs, health
-from gatepost.http.v1 import domains, keys, messages, raw, sending, suppressions
+from gatepost.http.public import docs, health, oauth
+from gatepost.http.v1 import (
+    audit,
+    clients,
+    domains,
+    keys,
+    limits,
+    messages,
+    people,
+    policies,
+    raw,
+    sending,
+    suppressions,
+    tenant_limits,
+    tenants,
+)
 
 __all__ = ["HttpDeps", "create_app", "endpoints"]
 
@@ -57,7 +71,10 @@ class _App(Litestar):
 
 def endpoints() -> list[Endpoint]:
     """List every endpoint of the API."""
-    parts = (sending, raw, messages, domains, keys, suppressions, health, docs)
+    parts = (
+        sending, raw, messages, domains, keys, clients, suppressions, policies, people,
+        tenants, tenant_limits, limits, audit, oauth, health, docs,
+    )  # fmt: skip
     return [endpoint for part in parts for endpoint in part.ENDPOINTS]
 
 

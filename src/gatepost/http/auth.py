@@ -1,37 +1,48 @@
 """
-Who asks: the API key in `Authorization: Bearer …`, and whether a connection comes from this very machine.
+Who asks: the API key or access token in `Authorization: Bearer …`, and whether a connection comes from this very machine.
 
-Standards: RFC 6750 §2.1. Not here: how keys are kept (tenants), what a key may do (accept and its like).
+Standards: RFC 6750 §2.1. Not here: who they belong to (tenants.authentication), what they may do (exchange, accept).
 """
 
 import ipaddress
 from typing import Any
 
+from gatepost.domain.access import Principal
 from gatepost.domain.errors import Refused
-from gatepost.domain.tenant import ApiKey
 from gatepost.observe import maillog
-from gatepost.tenants.directory import Directory
+from gatepost.tenants.authentication import Authenticator
 
 _FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip", b"via")
 
 
-async def key_of(directory: Directory, authorization: str | None, peer: str, request_id: str) -> ApiKey:
+async def principal_of(
+    authenticator: Authenticator, authorization: str | None, peer: str, request_id: str, certificate: str | None = None
+) -> Principal:
     """
-    Return the key that a request was sent with.
+    Return who sent a request.
 
     Raises:
-        Refused: authentication_required without one, authentication_failed with a wrong or revoked one.
+        Refused: authentication_required without a key or token; else what `Authenticator.authenticate` says.
     """
     if authorization is None:
-        raise Refused("authentication_required", "send Authorization: Bearer with an API key")
+        raise Refused("authentication_required", "send Authorization: Bearer with an API key or an access token")
     scheme, _, secret = authorization.partition(" ")
     if scheme.lower() != "bearer":
         raise Refused("authentication_required", "the scheme of Authorization is Bearer here")
-    key = await directory.authenticate(secret.strip())
-    if key is None:
-        maillog.security("key refused", source="http", peer=peer, request_id=request_id)
-        raise Refused("authentication_failed", "the key is unknown, incomplete or revoked")
-    return key
+    try:
+        return await authenticator.authenticate(secret.strip(), peer, certificate)
+    except Refused as refusal:
+        who = getattr(refusal, "principal_id", None)
+        maillog.security(
+            "key_refused", source="http", code=refusal.code, principal_id=who, peer=peer, request_id=request_id, certificate=certificate
+        )
+        raise
+
+
+def certificate_of(scope: Any) -> str | None:
+    """Return the SHA-256 fingerprint of the client's certificate, which the handshake has checked; None without one."""
+    found = scope.get("extensions", {}).get("tls", {}).get("client_cert_sha256")
+    return None if found is None else str(found)
 
 
 def is_local(scope: Any) -> bool:

@@ -11,6 +11,9 @@ from gatepost.store.blobs import Blobs
 from gatepost.store.engine import Engine
 from gatepost.tenants.directory import Directory
 from gatepost.tenants.domains import Domains
+from gatepost.tenants.identity import Identity
+from gatepost.tenants.limits import Limits
+from gatepost.tenants.policies import Policies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +23,7 @@ class HttpDeps:
 
     Attributes:
         is_ready: Returns what keeps this process from working; an empty list is ready.
+        limits: Counts requests; None does not.
     """
 
     engine: Engine
@@ -27,8 +31,11 @@ class HttpDeps:
     acceptor: Acceptor
     control: Control
     directory: Directory
+    identity: Identity
     domains: Domains
+    policies: Policies
     settings: Settings
     clock: Clock
     default_tenant_id: str
     is_ready: Callable[[], Awaitable[list[str]]]
+    limits: Limits | None = None

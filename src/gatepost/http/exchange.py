@@ -10,7 +10,7 @@ Bugs: the body of a request that needs none is not read, and so never counted ag
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -22,13 +22,16 @@ from gatepost import ids
 from gatepost.domain.access import Scope
 from gatepost.domain.errors import Fault, Refused, invalid
 from gatepost.domain.tenant import Caller
-from gatepost.http import auth, problems
+from gatepost.http import auth, problems, rates
 from gatepost.http.deps import HttpDeps
 from gatepost.observe import maillog, metrics
 from gatepost.store.errors import StorageUnavailable
+from gatepost.store.owners import owners_of
 
 JSON = b"application/json"
 REQUEST_ID = "gatepost_request_id"
+IS_SHED = "gatepost_is_shed"
+"""In the scope of a request that was refused because more comes than can be taken: its connection rests for a moment."""
 
 ALWAYS = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
 _CLOSING = frozenset({"payload_too_large"})
@@ -73,6 +76,11 @@ class Request:
         """Who asks; endpoints that need no key have none."""
         assert self._caller is not None
         return self._caller
+
+    @property
+    def has_caller(self) -> bool:
+        """Tell whether it is known who asks."""
+        return self._caller is not None
 
     @property
     def path(self) -> str:
@@ -124,10 +132,20 @@ class Request:
         Find out who asks.
 
         Raises:
-            Refused: authentication_required or authentication_failed.
+            Refused: authentication_required, authentication_failed, permission_denied or tenant_suspended; rate_limited or
+                quota_exceeded when there were too many requests.
         """
-        key = await auth.key_of(self.deps.directory, self.header(b"authorization"), self.peer, self.id)
-        self._caller = Caller(principal=key.principal(), peer=self.peer, request_id=self.id)
+        authenticator, shown = self.deps.identity.authenticator, auth.certificate_of(self.scope)
+        principal = await auth.principal_of(authenticator, self.header(b"authorization"), self.peer, self.id, shown)
+        self._caller = Caller(principal=principal, peer=self.peer, request_id=self.id)
+        if self.deps.limits is not None:
+            await self.deps.limits.count_request(self._caller)
+
+    def rates(self, endpoint: "Endpoint | None") -> list[tuple[bytes, bytes]]:
+        """Return the headers that say what is left of the caller's limits."""
+        if self.deps.limits is None or self._caller is None or endpoint is None:
+            return []
+        return rates.headers_of(self.deps.limits.shown(self._caller, is_sending=endpoint.is_sending), self.deps.clock.now())
 
 
 Run = Callable[[Request], Awaitable[Answer]]
@@ -153,9 +171,10 @@ class Endpoint:
         path: With parameters as `{name:str}`.
         body: What the request's body is read into; None for none.
         body_type: Media type of the body.
-        answers: By status; None has no body, a string is a media type other than JSON.
+        answers: By status; None has no body, a string is a media type other than JSON, a tuple has several.
         codes: The error codes it may answer with, besides those that every endpoint has.
         scope: What a principal needs for it; None for a public one.
+        is_sending: It uses what may be sent, and its answers say how much of that is left.
     """
 
     method: str
@@ -167,12 +186,14 @@ class Endpoint:
     description: str = ""
     body: Any = None
     body_type: str = "application/json"
+    is_body_optional: bool = False
     answers: Mapping[int, Any] = field(default_factory=dict)
     answer_headers: Mapping[str, str] = field(default_factory=dict)
     parameters: tuple[Parameter, ...] = ()
     codes: tuple[str, ...] = ()
     is_public: bool = False
     scope: Scope | None = None
+    is_sending: bool = False
 
     def __post_init__(self) -> None:
         if self.is_public == (self.scope is not None):
@@ -202,17 +223,40 @@ def serve(deps: HttpDeps, endpoints: Sequence[Endpoint]) -> Callable[[AsgiScope,
 
     async def path_app(scope: AsgiScope, receive: Receive, send: Send) -> None:
         request = Request(deps, scope, receive)
+        endpoint = methods.get(request.method)
         try:
-            answer = await _run(methods.get(request.method), request, allow)
+            answer = await _run(endpoint, request, allow)
         except Refused as refusal:
             answer = refuse(refusal, request.scope)
         except StorageUnavailable:
             answer = refuse(Refused("storage_unavailable", "the database cannot be used now", retry_after_s=5), request.scope)
         except Exception as error:  # noqa: BLE001 - nothing of a fault of ours leaves the house
             answer = fail(error, request.scope)
-        await _send(answer, request.id, send)
+        if told := request.rates(endpoint):
+            answer = replace(answer, headers=[*answer.headers, *told])
+        await send_answer(answer, request.id, send)
+        if answer.status == 404:  # after the answer, which says and takes the same whether the object is another tenant's or nobody's
+            await _tell_reach(request)
 
     return path_app
+
+
+async def _tell_reach(request: Request) -> None:
+    """Write it into the log when somebody asked for an object of another tenant."""
+    if not request.has_caller:
+        return
+    caller = request.caller
+    for value in request.params.values():
+        identity = str(value)
+        try:
+            owners = await request.deps.engine.read(lambda conn, identity=identity: owners_of(conn, identity))  # type: ignore[misc]
+        except StorageUnavailable:
+            return
+        if owners and caller.tenant_id not in owners:
+            maillog.security(
+                "other_tenant_asked_for", source="http", object_id=identity, tenant_id=caller.tenant_id, principal_id=caller.principal.id,
+                peer=caller.peer, request_id=caller.request_id,
+            )  # fmt: skip
 
 
 async def _run(endpoint: Endpoint | None, request: Request, allow: bytes) -> Answer:
@@ -229,13 +273,20 @@ async def _run(endpoint: Endpoint | None, request: Request, allow: bytes) -> Ans
 def _check_scope(endpoint: Endpoint, caller: Caller) -> None:
     assert endpoint.scope is not None  # an endpoint without one would be open to every key
     if not caller.principal.may(endpoint.scope):
+        maillog.security(
+            "scope_refused", source="http", scope=endpoint.scope.value, endpoint=endpoint.name, tenant_id=caller.tenant_id,
+            principal_id=caller.principal.id, peer=caller.peer, request_id=caller.request_id,
+        )  # fmt: skip
         raise Refused("permission_denied", f"it needs the scope {endpoint.scope.value}")
 
 
 def refuse(refusal: Refused, scope: Any, headers: Sequence[tuple[bytes, bytes]] = ()) -> Answer:
     """Write a refusal as a problem, and tell log and metrics."""
     identity = request_id(scope)
-    maillog.refused(source="http", code=refusal.code, request_id=identity, peer=peer_of(scope))
+    if refusal.code == "overloaded":
+        scope[IS_SHED] = True  # no line for each, which would be one more load: they are counted
+    else:
+        maillog.refused(source="http", code=refusal.code, request_id=identity, peer=peer_of(scope))
     metrics.requests_refused.labels("http", refusal.code).inc()
     more = [*headers, *problems.headers_of(refusal)]
     if refusal.code in _CLOSING:
@@ -249,7 +300,8 @@ def fail(error: BaseException, scope: Any) -> Answer:
     return refuse(Refused("internal_error", "the request id leads to the log entry"), scope)
 
 
-async def _send(answer: Answer, identity: str, send: Send) -> None:
+async def send_answer(answer: Answer, identity: str, send: Send) -> None:
+    """Write an answer with its request's id."""
     headers = [(b"request-id", identity.encode()), *ALWAYS, *answer.headers]
     if answer.status != 204:
         headers.append((b"content-type", answer.content_type))

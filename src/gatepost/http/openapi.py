@@ -14,19 +14,34 @@ from typing import Any, Union, get_args, get_origin
 import msgspec
 
 from gatepost import __version__
+from gatepost.domain.access import SCOPES
 from gatepost.domain.errors import CATALOGUE
 from gatepost.http.exchange import Endpoint, Parameter
 from gatepost.http.problems import Problem
 
 _REF = "#/components/schemas/{name}"
 _ALWAYS = ("malformed_request", "internal_error", "storage_unavailable")
-_WITH_KEY = ("authentication_required", "authentication_failed", "permission_denied", "tenant_suspended", "rate_limited")
+_WITH_KEY = ("authentication_required", "authentication_failed", "permission_denied", "tenant_suspended", "rate_limited", "quota_exceeded")
 _PATH_TYPE = re.compile(r":[a-z]+\}")
-_DESCRIPTION = """JSON in and out; times are ISO 8601 with offset, ids are TypeIDs. Send an API key as
-`Authorization: Bearer gp_live_…`; mail sent with a `gp_test_…` key never leaves the sandbox. Refusals are problem details
+_DESCRIPTION = """JSON in and out; times are ISO 8601 with offset, ids are TypeIDs. Send an API key or an OAuth 2.0
+access token as `Authorization: Bearer …`; mail sent with a `gp_test_…` key never leaves the sandbox. Refusals are problem details
 (RFC 9457) whose `errors` point into the body (RFC 6901). Unknown fields are refused."""
 _LICENCE = {"name": "Apache-2.0", "identifier": "Apache-2.0"}
-_KEY = {"type": "http", "scheme": "bearer", "description": "an API key"}
+_RATES = {
+    "RateLimit-Policy": "the limits of this key and its tenant: amount `q` in `w` seconds",
+    "RateLimit": "what is left of each: `r`, and `t` seconds until all of it is there again",
+}
+_KEY = {"type": "http", "scheme": "bearer", "description": "an API key, or an access token"}
+_OAUTH = {
+    "type": "oauth2",
+    "description": "an access token for `Authorization: Bearer`, valid for some minutes",
+    "flows": {
+        "clientCredentials": {
+            "tokenUrl": "/oauth/token",
+            "scopes": {scope.value: text for scope, text in SCOPES.items()},
+        }
+    },
+}
 
 
 def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
@@ -40,10 +55,10 @@ def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
         "openapi": "3.1.1",
         "info": {"title": "Gatepost", "version": __version__, "description": _DESCRIPTION, "license": _LICENCE},
         "servers": [{"url": "/"}],
-        "security": [{"key": []}],
+        "security": [{"key": []}, {"oauth": []}],
         "tags": [{"name": tag} for tag in dict.fromkeys(endpoint.tag for endpoint in endpoints)],
         "paths": dict(paths),
-        "components": {"schemas": components, "securitySchemes": {"key": _KEY}},
+        "components": {"schemas": components, "securitySchemes": {"key": _KEY, "oauth": _OAUTH}},
     }
 
 
@@ -59,7 +74,10 @@ def _structs(endpoints: Iterable[Endpoint]) -> Iterable[Any]:
 
 
 def _members(kind: Any) -> Iterable[Any]:
-    if get_origin(kind) in {Union, types.UnionType, list}:
+    if isinstance(kind, tuple):
+        for member in kind:
+            yield from _members(member)
+    elif get_origin(kind) in {Union, types.UnionType, list}:
         for member in get_args(kind):
             yield from _members(member)
     else:
@@ -78,9 +96,12 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     if endpoint.parameters:
         found["parameters"] = [_parameter(one) for one in endpoint.parameters]
     if endpoint.body is not None:
-        found["requestBody"] = {"required": True, "content": {endpoint.body_type: {"schema": _schema(endpoint.body)}}}
-    if endpoint.is_public:
+        content = {endpoint.body_type: {"schema": _schema(endpoint.body)}}
+        found["requestBody"] = {"required": not endpoint.is_body_optional, "content": content}
+    if endpoint.scope is None:
         found["security"] = []
+    else:
+        found["security"] = [{"key": []}, {"oauth": [endpoint.scope.value]}]
     return found
 
 
@@ -111,12 +132,19 @@ def _responses(endpoint: Endpoint) -> dict[str, Any]:
 
 def _answer(endpoint: Endpoint, kind: Any) -> dict[str, Any]:
     headers = {"Request-Id": _header("leads to the log"), **{name: _header(text) for name, text in endpoint.answer_headers.items()}}
+    if not endpoint.is_public:
+        headers |= {name: _header(text) for name, text in _RATES.items()}
     found: dict[str, Any] = {"description": endpoint.summary, "headers": headers}
-    if isinstance(kind, str):
-        found["content"] = {kind: {"schema": {"type": "string"}}}
-    elif kind is not None:
-        found["content"] = {"application/json": {"schema": _schema(kind)}}
+    content = [_content(one) for one in (kind if isinstance(kind, tuple) else (kind,)) if one is not None]
+    if content:
+        found["content"] = dict(content)
     return found
+
+
+def _content(kind: Any) -> tuple[str, dict[str, Any]]:
+    if isinstance(kind, str):
+        return kind, {"schema": {"type": "string"}}
+    return "application/json", {"schema": _schema(kind)}
 
 
 def _problem(status: int, codes: Sequence[str]) -> dict[str, Any]:

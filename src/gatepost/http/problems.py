@@ -6,20 +6,23 @@ Standards: RFC 9457, RFC 6901 (pointers), RFC 9110 §10.2.3 (Retry-After), §11.
 Not here: the codes (domain.errors).
 """
 
+from collections.abc import Sequence
+
 import msgspec
 
-from gatepost.domain.errors import Refused
+from gatepost.domain.errors import Fault, Refused
 
 CONTENT_TYPE = b"application/problem+json"
 TYPE = "https://gatepost.dev/problems/"
 
 
-class ProblemError(msgspec.Struct, frozen=True):
-    """One fault: a JSON pointer into the body, or the name of a header or parameter."""
+class ProblemError(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One fault: a JSON pointer into the body, or the name of a header or parameter; `hint` is what may have been meant."""
 
     pointer: str
     code: str
     detail: str
+    hint: str = ""
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -57,7 +60,12 @@ def body_of(refusal: Refused, instance: str, request_id: str) -> bytes:
 
 def errors_of(refusal: Refused) -> list[ProblemError]:
     """Write the faults of a refusal; at most 200, so that an answer is never larger than what caused it."""
-    return [ProblemError(_text(fault.pointer), fault.code, _text(fault.detail)) for fault in refusal.faults[:_SHOWN]]
+    return [ProblemError(_text(fault.pointer), fault.code, _text(fault.detail), _text(fault.hint)) for fault in refusal.faults[:_SHOWN]]
+
+
+def warnings_of(warnings: Sequence[Fault]) -> list[ProblemError]:
+    """Write what a sender is warned of, as faults are written."""
+    return [ProblemError(_text(one.pointer), one.code, _text(one.detail), _text(one.hint)) for one in warnings[:_SHOWN]]
 
 
 def headers_of(refusal: Refused) -> list[tuple[bytes, bytes]]:

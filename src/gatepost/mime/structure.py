@@ -2,7 +2,7 @@
 The shape of a finished message's body: bounded before anything parses it.
 
 Arrives: a message's bytes and its Content-Type. Leaves: a fault where it nests too deep, has too many parts, or is
-written so that two readers would see two different messages.
+written so that two readers would see two different messages; or the places of its leaves.
 Standards: RFC 2046 §5.1 (multipart), §5.2.1 (message/rfc822).
 Not here: building a tree. A stack of open boundaries is all that is kept, and nothing recurses: depth costs nothing.
 Bugs: comments within Content-Type are refused although RFC 2045 §5.1 allows them.
@@ -10,13 +10,16 @@ Bugs: comments within Content-Type are refused although RFC 2045 §5.1 allows th
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from gatepost.domain.errors import Fault
 from gatepost.settings import Limits
 
 _TYPE = re.compile(rb"[ \t]*([A-Za-z0-9!#$&^_.+-]{1,100})/([A-Za-z0-9!#$&^_.+-]{1,100})[ \t]*(?:;|$)")
 _BOUNDARY = re.compile(rb';[ \t]*boundary(\*[^=; \t]*)?[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*+)"|([^ \t;"]*))', re.IGNORECASE)
+_ENCODED = re.compile(rb"(?:^|\r\n)content-transfer-encoding[ \t]*:[\s]*(?:base64|quoted-printable)", re.IGNORECASE)
 _MAX_BOUNDARY = 70  # RFC 2046 §5.1.1
+_SHORT = 60  # most parts say `text/plain; charset=utf-8` and the like, again and again
 _MAX_PART_HEADER = 65_536
 _NAME = b"\r\ncontent-type:"
 
@@ -28,6 +31,23 @@ class _Open:
     delimiter: bytes
     end: int
     depth: int
+    is_digest: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """
+    Where a part without parts of its own stands in its message.
+
+    Attributes:
+        head_at: Offset of the CRLF before its first field; of the first field where it is the whole message.
+        body_at: Offset of the empty line between its header and its body.
+        end: Offset after its body.
+    """
+
+    head_at: int
+    body_at: int
+    end: int
 
 
 class _Unacceptable(Exception):  # noqa: N818
@@ -57,10 +77,42 @@ def check_structure(content: bytes, body_at: int, content_type: bytes | None, li
     return None
 
 
+def leaves(content: bytes, body_at: int, content_type: bytes | None, limits: Limits) -> list[Leaf] | Fault:
+    """
+    Find the parts that have no parts, in order, those of attached messages too.
+
+    An attached message in base64 is a leaf, too: what is in it shows only when it is decoded (RFC 2046 §5.2.1 forbids it,
+    and mail programs open it).
+
+    Args:
+        body_at: As for `check_structure`.
+
+    Returns:
+        The leaves; or the fault that `check_structure` finds.
+    """
+    try:
+        if content_type is None or not _is_container(content_type):
+            return [Leaf(0, body_at, len(content))]
+        walk = _Walk(content, limits)
+        if _is_encoded_message(content_type, content[:body_at]):
+            walk.leaves.append(Leaf(0, body_at, len(content)))
+        walk.run(body_at, content_type)
+    except _Unacceptable as refusal:
+        return refusal.fault
+    return walk.leaves
+
+
 def media_type(value: bytes) -> str:
     """Read `type/subtype` in lower case; empty where the value has none."""
+    return _short_media_type(value) if len(value) <= _SHORT else _read_media_type(value)
+
+
+def _read_media_type(value: bytes) -> str:
     found = _TYPE.match(value.replace(b"\r\n", b""))
     return f"{found[1].decode()}/{found[2].decode()}".lower() if found else ""
+
+
+_short_media_type = lru_cache(maxsize=1024)(_read_media_type)
 
 
 class _Walk:
@@ -72,6 +124,8 @@ class _Walk:
         self._stack: list[_Open] = []
         self._parts = 0
         self._near_misses = 0
+        self._begun: tuple[int, int] | None = None
+        self.leaves: list[Leaf] = []
 
     def run(self, body_at: int, content_type: bytes) -> None:
         self._enter(body_at, content_type, len(self._content), 0)
@@ -79,12 +133,19 @@ class _Walk:
         while self._stack:
             top = self._stack[-1]
             found = self._find(top.delimiter, at, top.end)
+            self._end_leaf(found if found >= 0 else top.end)
             after = found + len(top.delimiter)
             if found < 0 or self._content.startswith(b"--", after):
                 at = top.end
                 self._stack.pop()
                 continue
             at = self._part(top, after)
+        self._end_leaf(len(self._content))
+
+    def _end_leaf(self, end: int) -> None:
+        if self._begun is not None:
+            self.leaves.append(Leaf(*self._begun, max(end, self._begun[1])))
+            self._begun = None
 
     def _part(self, top: _Open, after: int) -> int:
         """Read a part's header and open what it holds; returns where the search goes on."""
@@ -95,9 +156,15 @@ class _Walk:
         if line_end < 0:
             return top.end
         part_type, at = _part_header(self._content, line_end, top.end)
+        self._begun = (line_end, at)
+        if part_type is None and top.is_digest:
+            part_type = b"message/rfc822"  # RFC 2046 §5.1.5: what a part is that says nothing else
         if part_type is not None and _is_container(part_type):
             end = self._find(top.delimiter, at, top.end)
-            self._enter(at, part_type, end if end >= 0 else top.end, top.depth)
+            end = end if end >= 0 else top.end
+            if _is_encoded_message(part_type, self._content[line_end:at]):
+                self.leaves.append(Leaf(line_end, at, end))
+            self._enter(at, part_type, end, top.depth)
         return at
 
     def _enter(self, at: int, content_type: bytes, end: int, depth: int) -> None:
@@ -107,10 +174,14 @@ class _Walk:
             depth += 1
             if depth > self._limits.mime_depth:
                 raise _Unacceptable("mime_too_deep", f"MIME parts nest deeper than {self._limits.mime_depth}")
-            if media_type(inner).startswith("multipart/"):
-                self._stack.append(_Open(b"\r\n--" + _boundary(inner), end, depth))
+            kind = media_type(inner)
+            if kind.startswith("multipart/"):
+                self._stack.append(_Open(b"\r\n--" + _boundary(inner), end, depth, kind == "multipart/digest"))
+                self._begun = None
                 return
+            head_at = at
             inner, at = _part_header(self._content, at, end)
+            self._begun = (head_at, at)
 
     def _find(self, delimiter: bytes, at: int, end: int) -> int:
         """Find a delimiter line (RFC 2046 §5.1.1), passing over longer boundaries that begin with it; -1 without one."""
@@ -131,11 +202,16 @@ def _is_container(content_type: bytes) -> bool:
     return kind.startswith("multipart/") or kind in {"message/rfc822", "message/global"}
 
 
+def _is_encoded_message(content_type: bytes, header: bytes) -> bool:
+    return content_type.lstrip()[:8].lower() == b"message/" and _ENCODED.search(header) is not None
+
+
 def _boundary(content_type: bytes) -> bytes:
     found = _BOUNDARY.findall(content_type.replace(b"\r\n", b""))
     if len(found) != 1 or found[0][0]:
         raise _Unacceptable("mime_ambiguous", "a multipart needs exactly one boundary")
-    boundary: bytes = (re.sub(rb"\\(.)", rb"\1", found[0][1]) or found[0][2]).rstrip(b" ")
+    quoted = re.sub(rb"\\(.)", rb"\1", found[0][1]) if b"\\" in found[0][1] else found[0][1]
+    boundary: bytes = (quoted or found[0][2]).rstrip(b" ")
     if not 1 <= len(boundary) <= _MAX_BOUNDARY:
         raise _Unacceptable("mime_ambiguous", f"a boundary has 1 to {_MAX_BOUNDARY} characters")
     return boundary

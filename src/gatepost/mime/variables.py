@@ -103,7 +103,7 @@ _environment = minijinja.Environment(
     path_join_callback=lambda _name, _parent: "",
     finalizer=lambda value: "" if value is None else value,
 )
-for _name in ("range", "dict", "debug", "namespace"):
+for _name in [*_environment.globals]:  # range, cycler and the like: a name is a variable, or it is nothing
     _environment.remove_global(_name)
 
 

@@ -8,7 +8,8 @@ Not here: which address to use (egress.smtp.plan), how contexts are made (net.tl
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Protocol
 
 
@@ -96,3 +97,28 @@ class SocketDialer:
         if upgraded is None:
             raise ConnectionResetError("the connection was closed during the TLS handshake")
         return upgraded
+
+
+async def open_stream(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """
+    Connect to a service beside us, such as a scanner.
+
+    Args:
+        address: The path of a socket, or `host:port`.
+
+    Raises:
+        OSError: No connection.
+    """
+    if address.startswith("/"):
+        return await asyncio.open_unix_connection(address)
+    host, _, port = address.rpartition(":")
+    return await asyncio.open_connection(host.strip("[]"), int(port))
+
+
+@asynccontextmanager
+async def closing(writer: asyncio.StreamWriter) -> AsyncIterator[None]:
+    """Close a stream at the end, at once and whatever happened; nobody waits for the other side."""
+    try:
+        yield
+    finally:
+        writer.transport.abort()

@@ -2,7 +2,7 @@
 The mail log: one typed call per business event, one JSON line each on standard error.
 
 Never here: content, secrets, subjects, whole addresses (masked unless the operator asks for them). Control characters
-cannot break a line, since every value is written as JSON.
+cannot break a line, since every value is written as JSON, in ASCII.
 """
 
 import contextlib
@@ -10,9 +10,11 @@ import json
 import logging
 import sys
 import time
-from typing import Any
+from typing import Any, Final
 
 import structlog
+
+from gatepost.domain.masking import masked_text
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -65,6 +67,11 @@ def mask(address: str) -> str:
     return f"{local[:1]}***@{domain}"
 
 
+def _tidy(fields: dict[str, Any]) -> dict[str, Any]:
+    """Cut what is long, and take out what has the form of a secret: texts of others can stand in these lines."""
+    return {name: masked_text(value, is_address_masked=_is_masked) if isinstance(value, str) else value for name, value in fields.items()}
+
+
 def accepted(**fields: Any) -> None:
     """A message is stored and its sender was told so."""
     if _is_info:
@@ -79,7 +86,7 @@ def replayed(**fields: Any) -> None:
 
 def refused(**fields: Any) -> None:
     """A door refused a request; `code` is the one its sender got."""
-    _log.info("refused", **fields)
+    _log.info("refused", **_tidy(fields))
 
 
 def attempted(*, address: str, **fields: Any) -> None:
@@ -90,22 +97,45 @@ def attempted(*, address: str, **fields: Any) -> None:
 
 def changed(what: str, **fields: Any) -> None:
     """Somebody changed a key, a domain, a suppression, a site or a message."""
-    _log.info("changed", what=what, **fields)
+    _log.info("changed", what=what, **_tidy(fields))
+
+
+SECURITY_EVENTS: Final = {
+    "key_refused": "a key or token is unknown, revoked, ended, comes from a network that it may not, or its tenant is suspended",
+    "client_refused": "an OAuth client could not prove itself, or asked for what it may not have",
+    "assertion_refused": "a client's signed assertion is not valid, or was used before",
+    "scope_refused": "a key, client or person asked for something outside of its scopes",
+    "other_tenant_asked_for": "somebody asked for an object of another tenant by its id, and heard that there is none",
+    "limit_reached": "a limit or a quota is used up",
+    "recipient_cap_reached": "one person would get more mail in an hour than the cap, from all tenants together",
+    "connection_refused": "a connection was refused before its first command",
+    "tls_failed": "a TLS handshake failed",
+    "sign_in_failed": "address and password do not belong together",
+    "second_factor_failed": "a one-time code is wrong, or was used before",
+    "passkey_refused": "a passkey's answer is not valid",
+    "password_refused": "a signed-in person gave a wrong password where it was asked for again",
+    "sign_in_paused": "too many failures: the next try has to wait",
+    "oidc_refused": "a sign-in by the OpenID provider was refused",
+    "oidc_token_refused": "the OpenID provider's statement is not valid",
+    "page_login_refused": "a key may not open the pages",
+    "page_refused": "a person asked for a page outside of their role",
+}
+"""What an attacker would cause, by the `what` of its line."""
 
 
 def security(what: str, **fields: Any) -> None:
-    """Something that an attacker would cause: failed logins, refused keys."""
-    _log.warning("security", what=what, **fields)
+    """Something that an attacker would cause; `what` is one of `SECURITY_EVENTS`."""
+    _log.warning("security", what=what, **_tidy(fields))
 
 
 def lifecycle(what: str, **fields: Any) -> None:
     """A process started, stopped, took or lost shards."""
-    _log.info("lifecycle", what=what, **fields)
+    _log.info("lifecycle", what=what, **_tidy(fields))
 
 
 def trouble(what: str, **fields: Any) -> None:
     """Something of ours does not work as it should; mail is safe."""
-    _log.warning("trouble", what=what, **fields)
+    _log.warning("trouble", what=what, **_tidy(fields))
 
 
 def crashed(what: str, error: BaseException, **fields: Any) -> None:

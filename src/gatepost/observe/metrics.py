@@ -24,6 +24,25 @@ recipients_accepted = Counter(
 )
 accept_seconds = Histogram("gatepost_accept_seconds", "Time from a checked request to its commit", buckets=_BUCKETS)
 requests_refused = Counter("gatepost_requests_refused_total", "Refused requests, by door and error code", ["source", "code"])
+limit_hits = Counter(
+    "gatepost_limit_hits_total", "Requests that a limit refused, by whose it is, resource and window", ["kind", "resource", "per"]
+)
+requests_shed = Counter(
+    "gatepost_requests_shed_total", "Requests refused because more came than could be taken, by lane and cause", ["lane", "cause"]
+)
+pressure = Gauge(
+    "gatepost_pressure",
+    "How much a signal makes the doors refuse: 0 nothing, 1 bulk, 2 transactional too, 3 everything",
+    ["signal"],
+    multiprocess_mode="livesum",
+)
+scanner_up = Gauge(
+    "gatepost_scanner_up", "1 while a scanner answers, 0 from its first failure on", ["scanner"], multiprocess_mode="livemin"
+)
+scans = Counter(
+    "gatepost_scans_total", "Messages given to a scanner: answered, failed, busy, or skipped while it rests", ["scanner", "result"]
+)
+screened = Counter("gatepost_screening_findings_total", "Findings of the rules on content and recipients", ["rule", "effect"])
 attempts = Counter("gatepost_attempts_total", "Delivery attempts, by route, outcome and category", ["route", "outcome", "category"])
 attempt_seconds = Histogram("gatepost_attempt_seconds", "Time of a delivery attempt", ["route"], buckets=_BUCKETS)
 delivery_seconds = Histogram(
@@ -35,6 +54,9 @@ results_fenced = Counter("gatepost_results_fenced_total", "Results refused becau
 shards_owned = Gauge("gatepost_shards_owned", "Shards that this process owns", ["node"], multiprocess_mode="livesum")
 shards_taken_over = Counter("gatepost_shards_taken_over_total", "Shards taken from an owner whose lease ended")
 in_flight = Gauge("gatepost_recipients_in_flight", "Recipients in memory for delivery", multiprocess_mode="livesum")
+certificate_expires_seconds = Gauge(
+    "gatepost_certificate_expires_seconds", "Time until a certificate of the doors ends, by its name", ["name"], multiprocess_mode="livesum"
+)
 connections = Gauge("gatepost_smtp_connections", "Open connections of the SMTP door", multiprocess_mode="livesum")
 
 

@@ -7,6 +7,7 @@ Not here: repairing anything.
 
 import asyncio
 import importlib.metadata
+import ipaddress
 import json
 import os
 import platform
@@ -20,16 +21,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-
 from gatepost import __version__, settings
+from gatepost.app.encryption import certificate_places, create_certificates
 from gatepost.app.listening import CannotListen, bind
-from gatepost.app.parts import create_engine, create_resolver, listen_address, server_tls, with_hostnames
+from gatepost.app.parts import create_engine, create_resolver, listen_address, with_hostnames
+from gatepost.app.secrets import master_keys, unsealed
 from gatepost.clock import DAY, SystemClock
+from gatepost.net.certificate import Place, read_facts
 from gatepost.net.dns import ResolverFailed
 from gatepost.settings import InvalidSettings, Loaded
 from gatepost.store import opening
-from gatepost.store.errors import StorageUnavailable
+from gatepost.store.errors import MasterKeyRefused, StorageUnavailable
+from gatepost.store.master_key import GivenKeys
 from gatepost.store.postgres import UnsafeDurability
 from gatepost.store.schema import REVISION
 from gatepost.store.sqlite import LibraryTooOld, check_library, library_version
@@ -62,12 +65,14 @@ def examine(data_dir: Path, flags: dict[str, Any]) -> list[Finding]:
     checks: list[Callable[[Loaded], Finding]] = [
         _sqlite,
         _database,
+        _secrets,
         _rights,
         _space,
         _durability,
         _dns,
         _clock,
         _tls,
+        _exposure,
         _ports,
         _names,
         _files,
@@ -135,6 +140,27 @@ def _rights(loaded: Loaded) -> Finding:
     return Finding("data directory", "ok", f"{loaded.data_dir}, only for its owner")
 
 
+def _secrets(loaded: Loaded) -> Finding:
+    """Where the key is under which everything private is sealed."""
+    try:
+        unsealed(loaded)
+        keys = master_keys(loaded)
+        newest = keys.newest()
+    except (InvalidSettings, MasterKeyRefused) as error:
+        return Finding("master key", "failed", str(error))
+    if isinstance(keys, GivenKeys):
+        return Finding("master key", "ok", f"given as {keys.where}")
+    if newest is None and loaded.settings.secrets.master_key_file:
+        return Finding("master key", "failed", f"{keys.where} does not exist")
+    if newest is not None and keys.path.stat().st_mode & 0o077:
+        return Finding("master key", "warning", f"{keys.where} can be read by other users: chmod 600 it")
+    if keys.path.parent.resolve() == loaded.data_dir.resolve():
+        found = f"{keys.where} lies beside the data" if newest else f"the first start makes {keys.where}, beside the data"
+        advice = "who copies the disk has both, and who loses it has neither; set secrets.master_key_file, and keep a copy elsewhere"
+        return Finding("master key", "warning", f"{found}: {advice}")
+    return Finding("master key", "ok", f"in {keys.where}")
+
+
 def _existing(path: Path) -> Path:
     path = path.absolute()
     while not path.exists():
@@ -181,23 +207,52 @@ def _clock(loaded: Loaded) -> Finding:
 
 
 def _tls(loaded: Loaded) -> Finding:
-    tls = loaded.settings.tls
-    if not tls.cert:
-        return Finding("tls", "ok", "no certificate is configured: SMTP takes mail without TLS from this machine only")
-    server_tls(loaded.settings)
-    certificate = x509.load_pem_x509_certificate(Path(tls.cert).read_bytes())
-    days = (certificate.not_valid_after_utc.timestamp() - time.time()) / 86400
+    create_certificates(loaded, SystemClock())
+    places = certificate_places(loaded)
+    if not places:
+        return Finding("tls", "ok", "no certificate is configured: keys and mail are taken without TLS from this machine only")
+    findings = [_certificate(place) for place in places]
+    worst = min((one.status for one in findings), key=("failed", "warning", "ok").index)
+    return Finding("tls", worst, "; ".join(one.detail for one in findings if one.status == worst))
+
+
+def _certificate(place: Place) -> Finding:
+    if place.is_awaited and not place.cert.exists():
+        return Finding("tls", "ok", f"{place.name} is ordered when the gateway runs")
+    facts, now = read_facts(place.cert), SystemClock().now()
+    days = (facts.not_after - now) / DAY
     if days < 0:
-        return Finding("tls", "failed", f"{tls.cert} expired {-days:.0f} days ago")
-    if certificate.not_valid_before_utc.timestamp() > time.time():
-        return Finding("tls", "failed", f"{tls.cert} is not valid yet")
-    return Finding("tls", "warning" if days < _RENEW_BEFORE_DAYS else "ok", f"{tls.cert} is valid for {days:.0f} more days")
+        return Finding("tls", "failed", f"{place.cert} expired {-days:.0f} days ago")
+    if facts.not_before > now:
+        return Finding("tls", "failed", f"{place.cert} is not valid yet")
+    if place.key.stat().st_mode & 0o077:
+        return Finding("tls", "warning", f"{place.key} can be read by other users: chmod 600 it")
+    return Finding("tls", "warning" if days < _RENEW_BEFORE_DAYS else "ok", f"{place.cert} is valid for {days:.0f} more days")
+
+
+def _exposure(loaded: Loaded) -> Finding:
+    """What stands open to the network without TLS."""
+    options, told = loaded.settings, []
+    if _is_open(options.smtp.listen) and not certificate_places(loaded):
+        told.append("smtp.listen is open to the network, but without a certificate nobody there may send: set tls.cert, or [acme]")
+    if _is_open(options.http.listen) and options.http.allow_plain:
+        told.append("http.listen takes keys and passwords unencrypted from the network (http.allow_plain)")
+    return Finding("encryption", "warning" if told else "ok", "; ".join(told) or "nothing secret is taken unencrypted from the network")
+
+
+def _is_open(listen: str) -> bool:
+    """Tell whether others can reach an address."""
+    host = listen.rpartition(":")[0].strip("[]")
+    try:
+        return bool(listen) and host != "localhost" and not ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return True
 
 
 def _ports(loaded: Loaded) -> Finding:
     ours = _listening(loaded.data_dir)
     told, is_free = [], True
-    for door in ("http", "smtp", "smtps"):
+    for door in ("http", "https", "smtp", "smtps"):
         text = getattr(loaded.settings, door).listen
         if not text:
             continue

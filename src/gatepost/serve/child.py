@@ -26,11 +26,12 @@ from gatepost import settings
 from gatepost.app.listening import CannotListen
 from gatepost.observe import maillog
 from gatepost.settings import InvalidSettings, Loaded
+from gatepost.store.errors import MasterKeyRefused
 from gatepost.store.postgres import UnsafeDurability
 from gatepost.store.sqlite import LibraryTooOld
 
 _PR_SET_PDEATHSIG = 1
-_FATAL = (InvalidSettings, LibraryTooOld, UnsafeDurability, CannotListen)
+_FATAL = (InvalidSettings, LibraryTooOld, UnsafeDurability, CannotListen, MasterKeyRefused)
 """What no restart would cure."""
 
 EXIT_FATAL = 3

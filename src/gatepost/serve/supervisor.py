@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ import msgspec
 from gatepost import ids
 from gatepost.app.parts import create_engine
 from gatepost.clock import Clock, SystemClock
+from gatepost.domain.errors import Refused
+from gatepost.domain.person import Purpose
 from gatepost.observe import maillog, metrics
 from gatepost.serve.child import EXIT_FATAL, Report
 from gatepost.serve.lock import DataLock
@@ -32,6 +35,9 @@ from gatepost.settings import Loaded, Settings
 from gatepost.store import leases, opening
 from gatepost.store.engine import Engine
 from gatepost.store.errors import StorageUnavailable
+from gatepost.tenants.audit import record_settings
+from gatepost.tenants.one_time_links import OneTimeLinks, link_to
+from gatepost.tenants.passwords import Passwords
 
 STOP_S = 35.0
 _FIRST_PAUSE_S = 0.2
@@ -124,6 +130,9 @@ class Supervisor:
         """Migrate an embedded database, and free the shards of a run that was killed: the lock says that nobody else lives."""
         try:
             await opening.open_store(engine, self._clock)
+            host, now = socket.gethostname(), self._clock.now()
+            if changed := await engine.write(lambda conn: record_settings(conn, self._loaded, host, now)):
+                maillog.changed("settings", names=changed[:50])
             if engine.dialect == "sqlite":
                 await engine.write(leases.release_all)
         except StorageUnavailable as error:
@@ -149,8 +158,19 @@ class Supervisor:
     async def _tell_when_ready(self) -> None:
         await asyncio.gather(*[child.is_up.wait() for child in self._children])
         self._write_facts()
-        self._announce(announcement(self._loaded, self._listening))
+        self._announce([*announcement(self._loaded, self._listening), *await self._setup_lines()])
         notify("READY=1")
+
+    async def _setup_lines(self) -> list[str]:
+        """Say where the first person is made, while there is none. The link is a secret: it stands here, and in no log."""
+        if self._engine is None or not {"http", "https"} & set(self._listening):
+            return []
+        links = OneTimeLinks(self._engine, self._clock, self._loaded.settings, Passwords())
+        try:
+            token = await links.make_setup()
+        except (Refused, StorageUnavailable):  # somebody has been set up; or the next start says it
+            return []
+        return [f"Set up {link_to(self._loaded.settings, Purpose.SETUP, token, self._listening)} (once, within a day)"]
 
     def _write_facts(self) -> None:
         """Tell other programs, once everything runs, who we are and where we listen."""
@@ -289,8 +309,8 @@ def dispatch_count(settings: Settings) -> int:
 def announcement(loaded: Loaded, listening: dict[str, str]) -> list[str]:
     """Say where the gateway listens and where its mail goes."""
     settings = loaded.settings
-    smtp_tls = ", STARTTLS" if settings.tls.cert else ""
-    words = {"http": "HTTP   http://{}", "smtp": f"SMTP   {{}}{smtp_tls}", "smtps": "SMTPS  {} (TLS)"}
+    smtp_tls = ", STARTTLS" if settings.tls.cert or settings.tls.certificates or settings.acme.directory_url else ""
+    words = {"http": "HTTP   http://{}", "https": "HTTPS  https://{}", "smtp": f"SMTP   {{}}{smtp_tls}", "smtps": "SMTPS  {} (TLS)"}
     lines = [words[door].format(listening[door]) for door in words if door in listening]
     match settings.egress.default_route:
         case "sandbox":

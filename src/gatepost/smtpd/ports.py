@@ -4,11 +4,14 @@ What the SMTP door needs from the rest of the house, as protocols.
 Not here: their implementations (accept, tenants), which the composition root hands in.
 """
 
-import ipaddress
-from typing import Protocol
+from typing import Any, Protocol
 
+from gatepost.domain.access import Principal
 from gatepost.domain.message import RawSubmission
-from gatepost.domain.tenant import ApiKey, Caller
+from gatepost.domain.tenant import Caller
+
+Proof = Any
+"""What an authenticator gives out and takes back; the door does not look into it."""
 
 
 class AcceptedMessage(Protocol):
@@ -33,15 +36,29 @@ class Acceptor(Protocol):
         ...
 
 
-class Directory(Protocol):
-    """Who the keys belong to."""
+class Authenticator(Protocol):
+    """Who asks; see `tenants.authentication`."""
 
-    async def authenticate(self, secret: str, /) -> ApiKey | None:
-        """Find the live key with this secret, taking the same time whether there is one or not."""
+    async def prove(self, secret: str, /) -> Proof:
+        """
+        Find out what was shown.
+
+        Raises:
+            Refused: authentication_failed.
+        """
         ...
 
-    def trusted_key(self, address: ipaddress.IPv4Address | ipaddress.IPv6Address, /) -> ApiKey | None:
-        """Find the key with which clients from an address act without AUTH."""
+    def trusted(self, peer: str, /) -> Proof | None:
+        """Return the proof of clients that act without AUTH because of where they come from."""
+        ...
+
+    def check(self, proof: Proof, peer: str, /) -> Principal:
+        """
+        Return who acts with a proof now.
+
+        Raises:
+            Refused: It was revoked or has ended since, its tenant is suspended, or it may not be used from there.
+        """
         ...
 
 

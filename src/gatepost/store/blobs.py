@@ -1,11 +1,15 @@
 """
-Content at rest: zstd in the row up to 256 KiB, above that a file named by its SHA-256.
+Content at rest: zstd in the row up to 256 KiB, above that a file under a random name.
 
+A file is sealed (AES-256-GCM) under a key of its own, which stands beside its name in the row; the row is sealed itself, so
+that neither a blob store nor its copy can be read without database and master key. Equal contents are two files: a name that
+told them apart would tell who has a content too.
 A blob's file and its directory are fsync'd before the row that names it is committed: a row never points to nothing.
+Bugs: a file whose row is not committed after all stays behind.
 """
 
-import hashlib
 import os
+import secrets
 import sys
 import tempfile
 import threading
@@ -17,13 +21,19 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-from gatepost.store.errors import StorageUnavailable
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from gatepost.store.errors import SealBroken, StorageUnavailable
 
 INLINE_BYTES = 256 * 1024
 _LEVEL = 1  # bodies are small and many: level 1 costs a third of level 3 and saves nearly as much
 
 Stored = tuple[str, bytes]
-"""Encoding and data as they stand in a row: `("zstd", compressed)` or `("blob", name)`."""
+"""Encoding and data as they go into a row, to be sealed there: `("zstd", compressed)` or `("blob", name and key)`."""
+
+_NAME_BYTES = 32
+_NONCE = bytes(12)  # each key seals one file
 
 
 class Blobs(Protocol):
@@ -43,6 +53,7 @@ class Blobs(Protocol):
         Return a kept content.
 
         Raises:
+            SealBroken: It was altered.
             StorageUnavailable: It cannot be read now.
         """
         ...
@@ -60,21 +71,26 @@ class LocalBlobs:
         packed = self._compress(content)
         if len(packed) <= INLINE_BYTES:
             return "zstd", packed
-        name = hashlib.sha256(content).hexdigest()
+        name, key = secrets.token_hex(_NAME_BYTES // 2), AESGCM.generate_key(256)
         try:
-            self._write(name, packed)
+            self._write(name, AESGCM(key).encrypt(_NONCE, packed, name.encode()))
         except OSError as error:
             raise StorageUnavailable(f"blob store: {error.strerror}") from error
-        return "blob", name.encode()
+        return "blob", name.encode() + key
 
     def get(self, encoding: str, data: bytes) -> bytes:
         """Read a content back."""
         if encoding == "zstd":
             return zstd.ZstdDecompressor().decompress(data)
+        name, key = data[:_NAME_BYTES], data[_NAME_BYTES:]
         try:
-            return zstd.decompress(self._path(data.decode()).read_bytes())
+            sealed = self._path(name.decode()).read_bytes()
         except OSError as error:
             raise StorageUnavailable(f"blob store: {error.strerror}") from error
+        try:
+            return zstd.decompress(AESGCM(key).decrypt(_NONCE, sealed, name))
+        except InvalidTag:
+            raise SealBroken(f"the blob {name.decode()} was altered") from None
 
     def _compress(self, content: bytes) -> bytes:
         # a compressor costs as much to make as a small body to compress: one for each thread
@@ -86,10 +102,8 @@ class LocalBlobs:
     def _path(self, name: str) -> Path:
         return self._directory / name[:2] / name[2:]
 
-    def _write(self, name: str, packed: bytes) -> None:
+    def _write(self, name: str, sealed: bytes) -> None:
         path = self._path(name)
-        if path.exists():
-            return
         for made in (self._directory, path.parent):
             if not made.exists():
                 made.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -97,7 +111,7 @@ class LocalBlobs:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(packed)
+                file.write(sealed)
                 file.flush()
                 os.fsync(file.fileno())
             Path(temporary).rename(path)

@@ -15,6 +15,18 @@ class SchemaOutdated(Exception):  # noqa: N818
     """The database's schema is not the one of this release; the message says what to run."""
 
 
+class SealBroken(Exception):  # noqa: N818
+    """A sealed value cannot be opened: it was altered, or stands in another place than it was sealed for."""
+
+
+class KeyLost(SealBroken):
+    """The data key of a sealed value is gone or cannot be unwrapped; with it back, the value can be opened again."""
+
+
+class MasterKeyRefused(Exception):  # noqa: N818
+    """The master key is missing, is not a key, or is not the one that the database was sealed under; the message says what to do."""
+
+
 _SQLITE_SIGNS = ("disk is full", "disk i/o error", "readonly", "read-only", "unable to open", "is locked", "is busy")
 
 

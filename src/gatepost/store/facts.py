@@ -1,29 +1,66 @@
-"""Facts of deliveries: attempts, events and captured mail. Inserted once, never changed."""
+"""
+Facts of deliveries: attempts, events and captured mail. Inserted once, never changed.
+
+What the other side said, transcripts, events' data and captured mail are sealed under the key of the day in their key.
+"""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection, Row
 
 from gatepost.domain.event import Event
-from gatepost.store.schema import attempt, capture, event
+from gatepost.observe import maillog
+from gatepost.store import sealing
+from gatepost.store.errors import SealBroken
+from gatepost.store.keyring import Keyring
+from gatepost.store.schema import attempt, capture, event, message
+from gatepost.store.sealing import UNREADABLE, day_of_id
+
+_SEALED: Final = ("detail", "reply", "transcript")
+"""What is sealed in an attempt's row, in this order."""
+_PLAIN = tuple(column.name for column in attempt.c if column.name != "sealed")
+_SHOWN = (*_PLAIN, *_SEALED)
+_EVENT = tuple(column.name for column in event.c if column.name != "data")
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder().decode
 
 
 def insert_attempts(conn: Connection, rows: Sequence[dict[str, Any]]) -> None:
     """
     Record attempts.
 
+    Args:
+        rows: By the table's columns, with `tenant_id`, and `detail`, `reply` and `transcript` in the clear.
+
     Raises:
         sqlalchemy.exc.IntegrityError: One of them is recorded already.
     """
     if rows:
-        conn.execute(sa.insert(attempt), rows)
+        ring = sealing.keyring_of(conn)
+        ring.prepare(conn, {(row["tenant_id"], day_of_id(row["message_id"])) for row in rows})
+        conn.execute(sa.insert(attempt), [_sealed_attempt(conn, ring, row) for row in rows])
+
+
+def _sealed_attempt(conn: Connection, ring: Keyring, row: dict[str, Any]) -> dict[str, Any]:
+    made = {name: row[name] for name in _PLAIN}
+    private, place = _encode([row[name] for name in _SEALED]), _place(row["message_id"], row["n"], row["number"])
+    made["sealed"] = ring.seal(conn, private, row["tenant_id"], place, day_of_id(row["message_id"]))
+    return made
+
+
+def _place(message_id: str, n: int, number: int) -> str:
+    return f"attempt/{message_id}/{n}/{number}"
 
 
 def insert_events(conn: Connection, events: Sequence[Event]) -> None:
     """Record events."""
     if events:
+        ring = sealing.keyring_of(conn)
+        ring.prepare(conn, {(one.tenant_id, day_of_id(one.id)) for one in events})
         rows = [
             {
                 "id": one.id,
@@ -32,7 +69,7 @@ def insert_events(conn: Connection, events: Sequence[Event]) -> None:
                 "at": one.at,
                 "message_id": one.message_id,
                 "n": one.n,
-                "data": one.data,
+                "data": ring.seal(conn, _encode(one.data), one.tenant_id, f"event/{one.id}", day_of_id(one.id)),
             }
             for one in events
         ]
@@ -40,9 +77,21 @@ def insert_events(conn: Connection, events: Sequence[Event]) -> None:
 
 
 def insert_captures(conn: Connection, rows: Sequence[dict[str, Any]]) -> None:
-    """Keep mail that the sandbox took."""
+    """
+    Keep mail that the sandbox took.
+
+    Args:
+        rows: By the table's columns, with `tenant_id`.
+    """
     if rows:
-        conn.execute(sa.insert(capture), rows)
+        ring = sealing.keyring_of(conn)
+        conn.execute(sa.insert(capture), [_sealed_capture(conn, ring, row) for row in rows])
+
+
+def _sealed_capture(conn: Connection, ring: Keyring, row: dict[str, Any]) -> dict[str, Any]:
+    message_id, n = row["message_id"], row["n"]
+    data = ring.seal(conn, row["data"], row["tenant_id"], f"capture/{message_id}/{n}", day_of_id(message_id))
+    return {"message_id": message_id, "n": n, "at": row["at"], "encoding": row["encoding"], "data": data}
 
 
 def recorded_attempts(conn: Connection, keys: Sequence[tuple[str, int, int]]) -> set[tuple[str, int, int]]:
@@ -56,20 +105,67 @@ def recorded_attempts(conn: Connection, keys: Sequence[tuple[str, int, int]]) ->
 
 def attempts_of(conn: Connection, message_id: str, n: int | None = None) -> list[Row[Any]]:
     """List a message's attempts in order of time."""
-    statement = sa.select(attempt).where(attempt.c.message_id == message_id)
+    columns = [attempt.c[name] for name in _PLAIN]
+    statement = sa.select(*columns, attempt.c.sealed).where(attempt.c.message_id == message_id)
     if n is not None:
         statement = statement.where(attempt.c.n == n)
-    return list(conn.execute(statement.order_by(attempt.c.started_at, attempt.c.n, attempt.c.number)).all())
+    rows = conn.execute(statement.order_by(attempt.c.started_at, attempt.c.n, attempt.c.number)).all()
+    tenant_id = _tenant_of(conn, message_id) if rows else ""
+    return sealing.rows(_SHOWN, [(*row[:-1], *_opened_attempt(conn, tenant_id, row)) for row in rows])
+
+
+def _opened_attempt(conn: Connection, tenant_id: str, row: Any) -> Sequence[Any]:
+    place = _place(row.message_id, row.n, row.number)
+    try:
+        opened: Sequence[Any] = _decode(sealing.unseal(conn, row.sealed, tenant_id=tenant_id, place=place))
+    except SealBroken as error:
+        maillog.trouble("a stored attempt cannot be opened", error=str(error))
+        return UNREADABLE, None, ""
+    return opened
+
+
+def _tenant_of(conn: Connection, message_id: str) -> str:
+    return conn.execute(sa.select(message.c.tenant_id).where(message.c.id == message_id)).scalar() or ""
 
 
 def events_of(conn: Connection, message_id: str) -> list[Row[Any]]:
     """List a message's events in order of time."""
-    return list(conn.execute(sa.select(event).where(event.c.message_id == message_id).order_by(event.c.id)).all())
+    return opened_events(conn, sa.select(event).where(event.c.message_id == message_id).order_by(event.c.id))
+
+
+def opened_events(conn: Connection, statement: sa.Select[Any]) -> list[Row[Any]]:
+    """
+    Run a query for events; return their rows with `data` as it was recorded.
+
+    Args:
+        statement: Selects the whole table `event`.
+    """
+    opened = [(*(getattr(row, name) for name in _EVENT), _opened_data(conn, row)) for row in conn.execute(statement)]
+    return sealing.rows((*_EVENT, "data"), opened)
+
+
+def _opened_data(conn: Connection, row: Row[Any]) -> Any:
+    try:
+        return _decode(sealing.unseal(conn, row.data, tenant_id=row.tenant_id, place=f"event/{row.id}"))
+    except SealBroken as error:
+        maillog.trouble("a stored event cannot be opened", error=str(error))
+        return {"detail": UNREADABLE}
 
 
 def captured(conn: Connection, message_id: str, n: int | None = None) -> Row[Any] | None:
-    """Return the captured bytes of a message (of one recipient, or of the first that has any)."""
-    statement = sa.select(capture).where(capture.c.message_id == message_id)
+    """
+    Return the captured bytes of a message (of one recipient, or of the first that has any).
+
+    Raises:
+        SealBroken: They cannot be opened.
+    """
+    names = [column.name for column in capture.c]
+    statement = sa.select(*capture.c, message.c.tenant_id).join(message, message.c.id == capture.c.message_id)
+    statement = statement.where(capture.c.message_id == message_id)
     if n is not None:
         statement = statement.where(capture.c.n == n)
-    return conn.execute(statement.order_by(capture.c.n).limit(1)).one_or_none()
+    row = conn.execute(statement.order_by(capture.c.n).limit(1)).one_or_none()
+    if row is None:
+        return None
+    data = sealing.unseal(conn, row.data, tenant_id=row.tenant_id, place=f"capture/{message_id}/{row.n}")
+    return sealing.rows(names, [tuple(data if name == "data" else getattr(row, name) for name in names)])[0]

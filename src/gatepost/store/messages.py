@@ -1,15 +1,39 @@
-"""Messages with their bodies and recipients: written once at accept, read by dispatch, the API and the pages."""
+"""
+Messages with their bodies and recipients: written once at accept, read by dispatch, the API and the pages.
 
-from collections.abc import Callable, Iterable, Sequence
+Senders, subject, metadata, content and addresses are sealed under the key of the message's day; each row is opened where it
+is read. One that cannot be opened shows a placeholder in lists, and is told to dispatch apart from the others.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection, Row
 
 from gatepost import ids
 from gatepost.clock import Instant
+from gatepost.domain.address import InvalidAddress, parse_address
+from gatepost.observe import maillog
+from gatepost.store import sealing
+from gatepost.store.errors import SealBroken
+from gatepost.store.keyring import Keyring
 from gatepost.store.schema import body, message, message_tag, recipient
+from gatepost.store.sealing import UNREADABLE, day_of_id
+
+SEALED: Final = ("envelope_from", "from_", "subject", "message_id_header", "metadata", "options")
+"""What is sealed in a message's row, in this order."""
+
+_PLAIN = tuple(column.name for column in message.c if column.name != "sealed")
+_SHOWN = (*_PLAIN, *SEALED)
+_PLAIN_RECIPIENT = tuple(column.name for column in recipient.c if column.name not in {"sealed", "reply_sealed", "address_hash"})
+_SHOWN_RECIPIENT = (*_PLAIN_RECIPIENT, "address", "orcpt", "last_reply")
+_UNREADABLE_MESSAGE: tuple[Any, ...] = (UNREADABLE, UNREADABLE, UNREADABLE, "", {}, {})
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder().decode
 
 
 def insert(
@@ -18,13 +42,48 @@ def insert(
     bodies: Sequence[dict[str, Any]],
     recipients: Sequence[dict[str, Any]],
 ) -> None:
-    """Add messages with their bodies, recipients and tags; the keys are the tables' columns."""
-    conn.execute(sa.insert(message), messages)
-    conn.execute(sa.insert(body), bodies)
-    conn.execute(sa.insert(recipient), recipients)
+    """
+    Add messages with their bodies, recipients and tags.
+
+    Args:
+        messages: By the tables' columns, with the fields of `SEALED` in the clear.
+        bodies: `message_id`, `encoding` and `data`.
+        recipients: By the table's columns, with `address`, `address_key` (see `Address.key`) and `orcpt` in the clear.
+    """
+    ring = sealing.keyring_of(conn)
+    owners = {row["id"]: (row["tenant_id"], day_of_id(row["id"])) for row in messages}
+    ring.prepare(conn, owners.values())
+    conn.execute(sa.insert(message), [_sealed_message(conn, ring, row, *owners[row["id"]]) for row in messages])
+    conn.execute(sa.insert(body), [_sealed_body(conn, ring, row, *owners[row["message_id"]]) for row in bodies])
+    conn.execute(sa.insert(recipient), [_sealed_recipient(conn, ring, row, *owners[row["message_id"]]) for row in recipients])
     tags = [{"tenant_id": row["tenant_id"], "tag": tag, "message_id": row["id"]} for row in messages for tag in row["tags"]]
     if tags:
         conn.execute(sa.insert(message_tag), tags)
+
+
+def _sealed_message(conn: Connection, ring: Keyring, row: dict[str, Any], tenant_id: str, day: int) -> dict[str, Any]:
+    made = {name: row[name] for name in _PLAIN}
+    made["sealed"] = ring.seal(conn, _encode([row[name] for name in SEALED]), tenant_id, f"message/{row['id']}", day)
+    return made
+
+
+def _sealed_body(conn: Connection, ring: Keyring, row: dict[str, Any], tenant_id: str, day: int) -> dict[str, Any]:
+    message_id = row["message_id"]
+    data = ring.seal(conn, row["data"], tenant_id, f"body/{message_id}", day)
+    return {"message_id": message_id, "encoding": row["encoding"], "data": data}
+
+
+def _sealed_recipient(conn: Connection, ring: Keyring, row: dict[str, Any], tenant_id: str, day: int) -> dict[str, Any]:
+    made = {name: row[name] for name in _PLAIN_RECIPIENT}
+    place = f"recipient/{row['message_id']}/{row['n']}"
+    made["sealed"] = ring.seal(conn, _encode((row["address"], row["orcpt"])), tenant_id, place, day)
+    made["address_hash"] = sealing.keyed_hash(conn, row["address_key"])
+    made["reply_sealed"] = _sealed_reply(conn, ring, row["last_reply"], tenant_id, place, day)
+    return made
+
+
+def _sealed_reply(conn: Connection, ring: Keyring, reply: str | None, tenant_id: str, place: str, day: int) -> bytes | None:
+    return None if reply is None else ring.seal(conn, reply.encode(), tenant_id, f"{place}/reply", day)
 
 
 _CHUNK = 50
@@ -32,20 +91,26 @@ _CHUNK = 50
 
 
 class Material(NamedTuple):
-    """What a delivery needs of a message."""
+    """
+    What a delivery needs of a message.
+
+    Attributes:
+        broken: Why the message cannot be opened; what was sealed is empty then.
+    """
 
     id: str
     tenant_id: str
     created_at: Instant
     source: str
-    envelope_from: str
     from_domain: str
     is_8bit: bool
     is_smtputf8: bool
     route: str
-    options: dict[str, Any]
     encoding: str
     data: bytes
+    envelope_from: str
+    options: dict[str, Any]
+    broken: SealBroken | None = None
 
 
 _MATERIAL = (
@@ -54,14 +119,13 @@ _MATERIAL = (
         message.c.tenant_id,
         message.c.created_at,
         message.c.source,
-        message.c.envelope_from,
         message.c.from_domain,
         message.c.is_8bit,
         message.c.is_smtputf8,
         message.c.route,
-        message.c.options,
         body.c.encoding,
         body.c.data,
+        message.c.sealed,
     )
     .join(body, body.c.message_id == message.c.id)
     .where(message.c.id.in_(sa.bindparam("ids", expanding=True)))
@@ -75,52 +139,84 @@ def materials(conn: Connection, message_ids: Sequence[str], max_bytes: int) -> d
     Args:
         max_bytes: With so many bytes of bodies loaded, the rest is left out.
     """
+    ring = sealing.keyring_of(conn)
     found: dict[str, Material] = {}
     size = 0
     for start in range(0, len(message_ids), _CHUNK):
         for row in conn.execute(_MATERIAL, {"ids": list(message_ids[start : start + _CHUNK])}):
-            found[row[0]] = Material._make(row)
+            found[row[0]] = _material(conn, ring, row)
             size += len(row.data)
         if size >= max_bytes:
             break
     return found
 
 
+def _material(conn: Connection, ring: Keyring, row: Any) -> Material:
+    message_id, tenant_id = row[0], row[1]
+    try:
+        data = ring.unseal(conn, row[9], tenant_id, f"body/{message_id}")
+        opened = _decode(ring.unseal(conn, row[10], tenant_id, f"message/{message_id}"))
+    except SealBroken as error:
+        return Material._make([*row[:9], b"", "", {}, error])
+    return Material._make([*row[:9], data, opened[0], opened[5], None])
+
+
 class RecipientFacts(NamedTuple):
-    """What a delivery needs of a recipient."""
+    """
+    What a delivery needs of a recipient.
+
+    Attributes:
+        broken: Why the address cannot be opened; it is empty then.
+    """
 
     message_id: str
     n: int
-    address: str
     notify: str | None
+    address: str
     orcpt: str | None
+    broken: SealBroken | None = None
 
 
 def addresses(conn: Connection, message_ids: Sequence[str]) -> dict[tuple[str, int], RecipientFacts]:
     """Load the addresses of some messages' recipients."""
+    ring = sealing.keyring_of(conn)
     columns = recipient.c
     found: dict[tuple[str, int], RecipientFacts] = {}
     for start in range(0, len(message_ids), _CHUNK):
         chunk = list(message_ids[start : start + _CHUNK])
-        statement = sa.select(columns.message_id, columns.n, columns.address, columns.notify, columns.orcpt).where(
+        statement = sa.select(columns.message_id, columns.n, columns.notify, columns.tenant_id, columns.sealed).where(
             columns.message_id.in_(chunk)
         )
-        for row in conn.execute(statement):
-            found[row[0], row[1]] = RecipientFacts._make(row)
+        for message_id, n, notify, tenant_id, sealed in conn.execute(statement):
+            try:
+                address, orcpt = _decode(ring.unseal(conn, sealed, tenant_id, f"recipient/{message_id}/{n}"))
+                found[message_id, n] = RecipientFacts(message_id, n, notify, address, orcpt)
+            except SealBroken as error:
+                found[message_id, n] = RecipientFacts(message_id, n, notify, "", None, error)
     return found
 
 
+_STATE = ("b_message_id", "b_n", "status", "reason", "attempts", "last_host", "updated_at", "final_at")
 _UPDATE_RECIPIENT = (
     sa.update(recipient)
     .where(recipient.c.message_id == sa.bindparam("b_message_id"), recipient.c.n == sa.bindparam("b_n"))
-    .values({name: sa.bindparam(name) for name in ("status", "reason", "attempts", "last_reply", "last_host", "updated_at", "final_at")})
+    .values({name: sa.bindparam(name) for name in (*_STATE[2:], "reply_sealed")})
 )
 
 
 def update_recipients(conn: Connection, rows: Sequence[dict[str, Any]]) -> None:
-    """Set the state of recipients; each row has `b_message_id`, `b_n` and all state columns."""
+    """Set the state of recipients; each row has `b_message_id`, `b_n`, `tenant_id` and all state columns, `last_reply` in the clear."""
     if rows:
-        conn.execute(_UPDATE_RECIPIENT, rows)
+        ring = sealing.keyring_of(conn)
+        conn.execute(_UPDATE_RECIPIENT, [_new_state(conn, ring, row) for row in rows])
+
+
+def _new_state(conn: Connection, ring: Keyring, row: dict[str, Any]) -> dict[str, Any]:
+    message_id = row["b_message_id"]
+    place = f"recipient/{message_id}/{row['b_n']}"
+    state = {name: row[name] for name in _STATE}
+    state["reply_sealed"] = _sealed_reply(conn, ring, row["last_reply"], row["tenant_id"], place, day_of_id(message_id))
+    return state
 
 
 def get(conn: Connection, tenant_id: str | None, message_id: str) -> Row[Any] | None:
@@ -133,23 +229,72 @@ def get(conn: Connection, tenant_id: str | None, message_id: str) -> Row[Any] | 
     statement = sa.select(message).where(message.c.id == message_id)
     if tenant_id is not None:
         statement = statement.where(message.c.tenant_id == tenant_id)
-    return conn.execute(statement).one_or_none()
+    found = _opened(conn, conn.execute(statement))
+    return found[0] if found else None
+
+
+def _opened(conn: Connection, rows: Iterable[Any]) -> list[Row[Any]]:
+    """Return messages' rows with what was sealed in them."""
+    ring = sealing.keyring_of(conn)
+    at = _COLUMNS.index("sealed")
+    return sealing.rows(_SHOWN, [(*row[:at], *row[at + 1 :], *_opened_message(conn, ring, row[0], row[1], row[at])) for row in rows])
+
+
+_COLUMNS = [column.name for column in message.c]
+
+
+def _opened_message(conn: Connection, ring: Keyring, message_id: str, tenant_id: str, sealed: bytes) -> Sequence[Any]:
+    try:
+        opened: Sequence[Any] = _decode(ring.unseal(conn, sealed, tenant_id, f"message/{message_id}"))
+    except SealBroken as error:
+        maillog.trouble("a stored message cannot be opened", error=str(error))
+        return _UNREADABLE_MESSAGE
+    return opened
 
 
 def recipients_of(conn: Connection, message_ids: Iterable[str]) -> dict[str, list[Row[Any]]]:
     """Return the recipients of some messages, in order."""
     wanted = list(message_ids)
     found: dict[str, list[Row[Any]]] = {message_id: [] for message_id in wanted}
-    statement = sa.select(recipient).where(recipient.c.message_id.in_(wanted)).order_by(recipient.c.message_id, recipient.c.n)
-    for row in conn.execute(statement):
+    columns = [recipient.c[name] for name in _PLAIN_RECIPIENT]
+    statement = sa.select(*columns, recipient.c.sealed, recipient.c.reply_sealed).where(recipient.c.message_id.in_(wanted))
+    ring, plain = sealing.keyring_of(conn), len(columns)
+    rows = conn.execute(statement.order_by(recipient.c.message_id, recipient.c.n))
+    opened = [(*row[:plain], *_opened_recipient(conn, ring, row.message_id, row.n, row.tenant_id, *row[plain:])) for row in rows]
+    for row in sealing.rows(_SHOWN_RECIPIENT, opened):
         found[row.message_id].append(row)
     return found
 
 
+def _opened_recipient(
+    conn: Connection, ring: Keyring, message_id: str, n: int, tenant_id: str, sealed: bytes, reply: bytes | None
+) -> tuple[str, str | None, str | None]:
+    place = f"recipient/{message_id}/{n}"
+    try:
+        address, orcpt = _decode(ring.unseal(conn, sealed, tenant_id, place))
+        last_reply = None if reply is None else ring.unseal(conn, reply, tenant_id, f"{place}/reply").decode()
+    except SealBroken as error:
+        maillog.trouble("a stored recipient cannot be opened", error=str(error))
+        return UNREADABLE, None, None
+    return address, orcpt, last_reply
+
+
 def body_of(conn: Connection, message_id: str) -> tuple[str, bytes] | None:
-    """Return encoding and data of a message's content."""
-    row = conn.execute(sa.select(body.c.encoding, body.c.data).where(body.c.message_id == message_id)).one_or_none()
-    return None if row is None else (row.encoding, bytes(row.data))
+    """
+    Return encoding and data of a message's content.
+
+    Raises:
+        SealBroken: It cannot be opened.
+    """
+    statement = sa.select(body.c.encoding, body.c.data, message.c.tenant_id).join(message, message.c.id == body.c.message_id)
+    row = conn.execute(statement.where(body.c.message_id == message_id)).one_or_none()
+    if row is None:
+        return None
+    return row.encoding, sealing.unseal(conn, row.data, tenant_id=row.tenant_id, place=f"body/{message_id}")
+
+
+TEXT_SEARCH_DEPTH: Final = 5_000
+"""A search by text opens so many of the newest messages at most, unless it is told otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +309,7 @@ class Filter:
         subject: Part of the subject.
         since: Not before this instant.
         until: Before this instant.
+        depth: A search by text opens so many of the newest messages: what is sealed cannot be searched by the database.
     """
 
     status: str | None = None
@@ -175,10 +321,12 @@ class Filter:
     subject: str | None = None
     since: Instant | None = None
     until: Instant | None = None
+    depth: int = TEXT_SEARCH_DEPTH
 
-
-TEXT_SEARCH_DEPTH = 50_000
-"""A search by text looks at so many of the newest messages: without a bound it would read them all."""
+    @property
+    def is_by_text(self) -> bool:
+        """Whether messages must be opened to tell."""
+        return bool(self.text or self.sender or self.subject)
 
 
 def page(
@@ -193,15 +341,19 @@ def page(
     """
     is_upwards = before is not None
     bounds = _bounds(wanted, after, before)
-    narrow = _narrow(tenant_id, wanted)
+    if wanted.is_by_text:
+        found = _Search(conn, tenant_id, wanted, bounds, is_upwards=is_upwards).first(limit)
+        return found[::-1] if is_upwards else found
+    narrow = _narrow(conn, tenant_id, wanted)
     if narrow is None:
-        statement = _filtered(tenant_id, wanted).where(*(bound(message.c.id) for bound in bounds))
+        statement = _filtered(conn, tenant_id, wanted).where(*(bound(message.c.id) for bound in bounds))
     else:
         # one filter alone: its index gives the page's ids in order, however many messages it matches
-        found = narrow.selected_columns[0]
-        newest = narrow.where(*(bound(found) for bound in bounds)).distinct().order_by(found if is_upwards else found.desc()).limit(limit)
+        found_id = narrow.selected_columns[0]
+        order = found_id if is_upwards else found_id.desc()
+        newest = narrow.where(*(bound(found_id) for bound in bounds)).distinct().order_by(order).limit(limit)
         statement = sa.select(message).where(message.c.id.in_(newest))
-    rows = list(conn.execute(statement.order_by(message.c.id if is_upwards else message.c.id.desc()).limit(limit)).all())
+    rows = _opened(conn, conn.execute(statement.order_by(message.c.id if is_upwards else message.c.id.desc()).limit(limit)))
     return rows[::-1] if is_upwards else rows
 
 
@@ -224,17 +376,17 @@ def _bounds(wanted: Filter, after: str | None, before: str | None) -> list[Bound
     return bounds
 
 
-def _narrow(tenant_id: str | None, wanted: Filter) -> sa.Select[Any] | None:
+def _narrow(conn: Connection, tenant_id: str | None, wanted: Filter) -> sa.Select[Any] | None:
     """Return the ids that a tenant's one filter, on recipients or on a tag, selects; None when there are more filters, or others."""
-    if tenant_id is None or wanted.stream or wanted.text or wanted.sender or wanted.subject:
+    if tenant_id is None or wanted.stream:
         return None
     by_recipient = wanted.status is not None or wanted.address_key is not None
     if by_recipient == (wanted.tag is not None):
         return None
-    return _having_recipient(tenant_id, wanted) if by_recipient else _tagged(tenant_id, wanted.tag or "")
+    return _having_recipient(conn, tenant_id, wanted) if by_recipient else _tagged(tenant_id, wanted.tag or "")
 
 
-def _filtered(tenant_id: str | None, wanted: Filter) -> sa.Select[Any]:
+def _filtered(conn: Connection, tenant_id: str | None, wanted: Filter) -> sa.Select[Any]:
     statement = sa.select(message)
     if tenant_id is not None:
         statement = statement.where(message.c.tenant_id == tenant_id)
@@ -243,9 +395,7 @@ def _filtered(tenant_id: str | None, wanted: Filter) -> sa.Select[Any]:
     if wanted.tag is not None:
         statement = statement.where(message.c.id.in_(_tagged(tenant_id, wanted.tag)))
     if wanted.status is not None or wanted.address_key is not None:
-        statement = statement.where(message.c.id.in_(_having_recipient(tenant_id, wanted)))
-    if wanted.text or wanted.sender or wanted.subject:
-        statement = statement.where(_containing(tenant_id, wanted))
+        statement = statement.where(message.c.id.in_(_having_recipient(conn, tenant_id, wanted)))
     return statement
 
 
@@ -254,38 +404,97 @@ def _tagged(tenant_id: str | None, tag: str) -> sa.Select[Any]:
     return statement if tenant_id is None else statement.where(message_tag.c.tenant_id == tenant_id)
 
 
-def _having_recipient(tenant_id: str | None, wanted: Filter) -> sa.Select[Any]:
+def _having_recipient(conn: Connection, tenant_id: str | None, wanted: Filter) -> sa.Select[Any]:
     statement = sa.select(recipient.c.message_id)
     if tenant_id is not None:
         statement = statement.where(recipient.c.tenant_id == tenant_id)
     if wanted.status is not None:
         statement = statement.where(recipient.c.status == wanted.status)
     if wanted.address_key is not None:
-        statement = statement.where(recipient.c.address_key == wanted.address_key)
+        statement = statement.where(recipient.c.address_hash == sealing.keyed_hash(conn, wanted.address_key))
     return statement
 
 
-def _containing(tenant_id: str | None, wanted: Filter) -> sa.ColumnElement[bool]:
-    newest = sa.select(message.c.id)
-    if tenant_id is not None:
-        newest = newest.where(message.c.tenant_id == tenant_id)
-    # the oldest message that a search still looks at
-    floor = newest.order_by(message.c.id.desc()).offset(TEXT_SEARCH_DEPTH).limit(1).scalar_subquery()
-    conditions = [message.c.id > sa.func.coalesce(floor, "")]
-    if wanted.text:
-        same = recipient.c.message_id == message.c.id
-        inside = sa.select(recipient.c.message_id).where(same, _has_part(recipient.c.address_key, wanted.text)).exists()
-        conditions.append(sa.or_(_has_part(message.c.subject, wanted.text), _has_part(message.c.from_, wanted.text), inside))
-    if wanted.sender:
-        conditions.append(_has_part(message.c.from_, wanted.sender))
-    if wanted.subject:
-        conditions.append(_has_part(message.c.subject, wanted.subject))
-    return sa.and_(*conditions)
+class _Search:
+    """
+    A search by text: the newest messages are opened, one page of rows after the other, until enough were found.
+
+    Where the text is a whole address, older messages to that address are found too, by its hash.
+    """
+
+    def __init__(self, conn: Connection, tenant_id: str | None, wanted: Filter, bounds: Sequence[Bound], *, is_upwards: bool) -> None:
+        self._conn = conn
+        self._wanted = wanted
+        self._is_upwards = is_upwards
+        self._text, self._sender, self._subject = ((part or "").lower() for part in (wanted.text, wanted.sender, wanted.subject))
+        newest = sa.select(message.c.id)
+        if tenant_id is not None:
+            newest = newest.where(message.c.tenant_id == tenant_id)
+        # the newest message that is not opened any more
+        self._floor: str = conn.execute(newest.order_by(message.c.id.desc()).offset(wanted.depth).limit(1)).scalar() or ""
+        self._statement = _filtered(conn, tenant_id, wanted).where(*(bound(message.c.id) for bound in bounds))
+        self._older: sa.Select[Any] | None = None
+        key = _whole_address(wanted)
+        if key is not None and self._floor:
+            to_it = _having_recipient(conn, tenant_id, Filter(address_key=key))
+            self._older = self._statement.where(message.c.id <= self._floor, message.c.id.in_(to_it))
+
+    def first(self, limit: int) -> list[Row[Any]]:
+        """Return the first rows that match, the newest first, or the oldest first when the search goes upwards."""
+        parts = [self._among_newest, self._among_older]
+        found: list[Row[Any]] = []
+        for part in parts[::-1] if self._is_upwards else parts:
+            for row in part():
+                found.append(row)
+                if len(found) == limit:
+                    return found
+        return found
+
+    def _among_older(self) -> Iterator[Row[Any]]:
+        if self._older is not None:
+            for rows in self._pages(self._older):
+                yield from _opened(self._conn, rows)
+
+    def _among_newest(self) -> Iterator[Row[Any]]:
+        for rows in self._pages(self._statement.where(message.c.id > self._floor)):
+            opened = _opened(self._conn, rows)
+            missing = [row.id for row in opened if self._text and not self._is_in_message(row)]
+            to = recipients_of(self._conn, missing) if missing else {}
+            yield from (row for row in opened if self._matches(row, to))
+
+    def _pages(self, statement: sa.Select[Any]) -> Iterator[Sequence[Row[Any]]]:
+        last: str | None = None
+        while True:
+            bounded = statement
+            if last is not None:
+                bounded = bounded.where(message.c.id > last if self._is_upwards else message.c.id < last)
+            ordered = bounded.order_by(message.c.id if self._is_upwards else message.c.id.desc()).limit(_SEARCH_CHUNK)
+            rows = self._conn.execute(ordered).all()
+            yield rows
+            if len(rows) < _SEARCH_CHUNK:
+                return
+            last = rows[-1].id
+
+    def _is_in_message(self, row: Row[Any]) -> bool:
+        return self._text in row.subject.lower() or self._text in row.from_.lower()
+
+    def _matches(self, row: Row[Any], to: dict[str, list[Row[Any]]]) -> bool:
+        if self._sender not in row.from_.lower() or self._subject not in row.subject.lower():
+            return False
+        return row.id not in to or any(self._text in one.address.lower() for one in to[row.id])
 
 
-def _has_part(column: sa.Column[str], text: str) -> sa.ColumnElement[bool]:
-    pattern = "%" + text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_").lower() + "%"
-    return sa.func.lower(column).like(pattern, escape="\\")
+_SEARCH_CHUNK = 250
+
+
+def _whole_address(wanted: Filter) -> str | None:
+    """Return the key of the address that is searched for, when the text is a whole one and nothing else must be opened."""
+    if not wanted.text or wanted.sender or wanted.subject:
+        return None
+    try:
+        return parse_address(wanted.text.strip()).key
+    except InvalidAddress:
+        return None
 
 
 def counts_by_status(conn: Connection, tenant_id: str | None) -> dict[str, int]:

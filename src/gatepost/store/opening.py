@@ -14,6 +14,8 @@ from gatepost.clock import Clock
 from gatepost.store import partitions, tenants
 from gatepost.store.engine import Engine
 from gatepost.store.errors import SchemaOutdated
+from gatepost.store.keyring import Keyring
+from gatepost.store.master_key import FILE_NAME, KeyFile, MasterKeys
 from gatepost.store.postgres import PostgresEngine
 from gatepost.store.schema import REVISION, metadata
 from gatepost.store.sqlite import SqliteEngine
@@ -21,20 +23,22 @@ from gatepost.store.sqlite import SqliteEngine
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-def create_engine(url: str, data_dir: Path, pool_size: int = 8) -> Engine:
+def create_engine(url: str, data_dir: Path, pool_size: int = 8, masters: MasterKeys | None = None) -> Engine:
     """
     Make the engine that the settings ask for; nothing is read or written yet.
 
     Args:
         url: `database.url`; empty is SQLite in the data directory.
+        masters: The master keys; None is a file in the data directory, made when nothing was sealed yet.
 
     Raises:
         ValueError: Neither SQLite nor PostgreSQL.
     """
+    keyring = Keyring(masters or KeyFile(data_dir / FILE_NAME, may_make=True))
     if not url:
-        return SqliteEngine(data_dir)
+        return SqliteEngine(data_dir, keyring)
     if url.split(":", 1)[0].split("+", 1)[0] in {"postgresql", "postgres"}:
-        return PostgresEngine(url.replace("postgres://", "postgresql://", 1), pool_size)
+        return PostgresEngine(url.replace("postgres://", "postgresql://", 1), keyring, pool_size)
     raise ValueError("database.url: give a postgresql:// URL, or leave it empty for SQLite")
 
 
@@ -43,6 +47,7 @@ async def open_store(engine: Engine, clock: Clock) -> str:
     Prepare the database for use; return the default tenant's id.
 
     Raises:
+        MasterKeyRefused: The master key is missing, or not the one that the database was sealed under.
         SchemaOutdated: PostgreSQL's schema is another release's: run `gatepost migrate`.
         StorageUnavailable: The database cannot be used now.
     """
@@ -53,10 +58,11 @@ async def open_store(engine: Engine, clock: Clock) -> str:
     if revision != REVISION:
         found = "empty" if revision is None else f"at revision {revision}"
         raise SchemaOutdated(f"the database is {found}, this release needs {REVISION}: run gatepost migrate")
-    return await engine.write(lambda conn: _prepare(conn, clock.now()))
+    return await engine.write(lambda conn: _prepare(conn, engine.keyring, clock.now()))
 
 
-def _prepare(conn: Connection, now: int) -> str:
+def _prepare(conn: Connection, keyring: Keyring, now: int) -> str:
+    keyring.open(conn)
     partitions.create_ahead(conn, now)
     return tenants.ensure_default(conn, now)
 

@@ -13,7 +13,9 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from gatepost.store import sealing
 from gatepost.store.errors import StorageUnavailable, is_unavailable
+from gatepost.store.keyring import Keyring
 
 T = TypeVar("T")
 
@@ -35,14 +37,15 @@ class PostgresEngine:
 
     dialect = "postgresql"
 
-    def __init__(self, url: str, pool_size: int = 8) -> None:
+    def __init__(self, url: str, keyring: Keyring, pool_size: int = 8) -> None:
         """
         Prepare connections; none is opened yet.
 
         Args:
             url: `postgresql://user:password@host:port/name`; several hosts as asyncpg understands them.
         """
-        self._engine = _create_engine(url, pool_size)
+        self.keyring = keyring
+        self._engine = _create_engine(url, keyring, pool_size)
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in a transaction."""
@@ -71,13 +74,15 @@ class PostgresEngine:
             raise
 
 
-def _create_engine(url: str, pool_size: int) -> AsyncEngine:
+def _create_engine(url: str, keyring: Keyring, pool_size: int) -> AsyncEngine:
     engine = create_async_engine(
         async_url(url),
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=10,
         pool_recycle=3600,
+        execution_options={sealing.OPTION: keyring},
+        hide_parameters=True,  # in the text of errors, which is logged
         connect_args={"server_settings": _SERVER_SETTINGS, "timeout": 5, "command_timeout": 60},
     )
 

@@ -2,7 +2,8 @@
 The queue: work still to do, by shard, lane and due time.
 
 Reading what is due takes no lock and writes nothing; only the owner of a shard reads it, and settling deletes a row under
-the owner's fence. A reschedule is a delete and an insert.
+the owner's fence. A reschedule is a delete and an insert. A suspended tenant's rows are put aside: a constant is added to
+their due time, so that they lie behind all others and cost a look at the queue nothing.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,7 +13,10 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from gatepost.clock import Instant
-from gatepost.store.schema import queue
+from gatepost.store.schema import message, queue
+
+HELD = 200_000_000_000_000
+"""Added to the due time of a row that is held; more than any real due time, and still a date."""
 
 
 class Due(NamedTuple):
@@ -29,6 +33,16 @@ class Due(NamedTuple):
     attempt: int
     retries: int
     expires_at: Instant
+
+    @property
+    def is_held(self) -> bool:
+        """True for a row that was put aside."""
+        return self.due_at >= HELD
+
+    @property
+    def planned_at(self) -> Instant:
+        """When it is due, or would be if it were not held."""
+        return self.due_at - HELD if self.is_held else self.due_at
 
 
 _COLUMNS = ", ".join(Due._fields)
@@ -69,47 +83,151 @@ def shards_with_rows(conn: Connection) -> list[int]:
     return [shard for (shard,) in conn.execute(_SHARDS)]
 
 
-def due(conn: Connection, wanted: Sequence[tuple[int, int, int]], now: Instant, without_sites: Sequence[str] = ()) -> list[Due]:
+def due(
+    conn: Connection,
+    wanted: Sequence[tuple[int, int, int]],
+    now: Instant,
+    without_sites: Sequence[str] = (),
+    without_tenants: Sequence[str] = (),
+) -> list[Due]:
     """
     Read what is due.
 
     Args:
         wanted: Shard, lane and how many rows at most, for each.
         without_sites: Sites to leave out, because they are paused or have their hands full.
+        without_tenants: Tenants to leave out, whose rows are about to be put aside.
 
     Returns:
         Rows by shard and lane, the longest due first.
     """
     if conn.dialect.name == "postgresql":
-        return _due_lateral(conn, wanted, now, without_sites)
-    return [row for one in wanted for row in _due_one(conn, *one, now, without_sites)]
+        return _due_lateral(conn, wanted, (0, now), without_sites, without_tenants)
+    return [row for one in wanted for row in _due_one(conn, *one, (0, now), without_sites, without_tenants)]
 
 
-def _due_one(conn: Connection, shard: int, lane: int, limit: int, now: Instant, without_sites: Sequence[str]) -> list[Due]:
-    names = [f"s{i}" for i in range(len(without_sites))]
-    without = f" AND site NOT IN ({', '.join(':' + name for name in names)})" if names else ""
-    statement = sa.text(
-        f"SELECT {_COLUMNS} FROM queue WHERE shard = :shard AND lane = :lane AND due_at <= :now{without}"  # noqa: S608 - names are ours
-        " ORDER BY due_at, message_id, n LIMIT :limit"
+def due_of(conn: Connection, wanted: Sequence[tuple[int, int, int]], now: Instant, tenant_ids: Sequence[str]) -> list[Due]:
+    """Read what is due of some tenants only; arguments as in `due`."""
+    if conn.dialect.name == "postgresql":
+        return _due_lateral(conn, wanted, (0, now), (), tenant_ids, is_only=True)
+    return [row for one in wanted for row in _due_one(conn, *one, (0, now), (), tenant_ids, is_only=True)]
+
+
+def held(conn: Connection, wanted: Sequence[tuple[int, int, int]], without_tenants: Sequence[str]) -> list[Due]:
+    """Read what was put aside, other than some tenants'; arguments as in `due`."""
+    span = HELD, 2 * HELD
+    if conn.dialect.name == "postgresql":
+        return _due_lateral(conn, wanted, span, (), without_tenants)
+    return [row for one in wanted for row in _due_one(conn, *one, span, (), without_tenants)]
+
+
+_MOVE = (
+    sa.update(queue)
+    .where(
+        queue.c.shard == sa.bindparam("b_shard"),
+        queue.c.lane == sa.bindparam("b_lane"),
+        queue.c.due_at == sa.bindparam("b_due_at"),
+        queue.c.message_id == sa.bindparam("b_message_id"),
+        queue.c.n == sa.bindparam("b_n"),
     )
-    values = {"shard": shard, "lane": lane, "now": now, "limit": limit, **dict(zip(names, without_sites, strict=True))}
-    return [Due._make(row) for row in conn.execute(statement, values)]
-
-
-_LATERAL = sa.text(
-    f"SELECT {', '.join('q.' + name for name in Due._fields)}"  # noqa: S608 - names are ours
-    " FROM unnest(CAST(:shards AS smallint[]), CAST(:lanes AS smallint[]), CAST(:limits AS integer[])) AS w(shard, lane, lim)"
-    f" CROSS JOIN LATERAL (SELECT {_COLUMNS} FROM queue WHERE shard = w.shard AND lane = w.lane AND due_at <= :now"
-    " AND NOT (site = ANY(CAST(:without AS text[]))) ORDER BY due_at, message_id, n LIMIT w.lim) q"
+    .values(due_at=sa.bindparam("b_new_due_at"), expires_at=sa.bindparam("b_expires_at"))
 )
 
 
-def _due_lateral(conn: Connection, wanted: Sequence[tuple[int, int, int]], now: Instant, without_sites: Sequence[str]) -> list[Due]:
+def put_aside(conn: Connection, rows: Sequence[Due]) -> None:
+    """Hold rows; ones that are gone or moved already do not matter."""
+    _move(conn, [(row, row.due_at + HELD, row.expires_at) for row in rows])
+
+
+def put_back(conn: Connection, rows: Sequence[tuple[Due, Instant]]) -> None:
+    """
+    Let held rows go on.
+
+    Args:
+        rows: Each with its new end of life.
+    """
+    _move(conn, [(row, row.planned_at, expires_at) for row, expires_at in rows])
+
+
+def _move(conn: Connection, moves: Sequence[tuple[Due, Instant, Instant]]) -> None:
+    values = [
+        {
+            "b_shard": row.shard,
+            "b_lane": row.lane,
+            "b_due_at": row.due_at,
+            "b_message_id": row.message_id,
+            "b_n": row.n,
+            "b_new_due_at": due_at,
+            "b_expires_at": expires_at,
+        }
+        for row, due_at, expires_at in moves
+    ]
+    if values:
+        conn.execute(_MOVE, values)
+
+
+_Span = tuple[Instant, Instant]
+
+
+def _due_one(
+    conn: Connection, shard: int, lane: int, limit: int, span: _Span, without_sites: Sequence[str], tenant_ids: Sequence[str], *,
+    is_only: bool = False,
+) -> list[Due]:  # fmt: skip
+    sites = {f"s{i}": site for i, site in enumerate(without_sites)}
+    tenants = {f"t{i}": tenant_id for i, tenant_id in enumerate(tenant_ids)}
+    conditions = f" AND site NOT IN ({_named(sites)})" if sites else ""
+    if tenants:
+        conditions += f" AND tenant_id {'IN' if is_only else 'NOT IN'} ({_named(tenants)})"
+    statement = sa.text(
+        f"SELECT {_COLUMNS} FROM queue WHERE shard = :shard AND lane = :lane AND due_at >= :first AND due_at <= :last{conditions}"  # noqa: S608 - names are ours
+        " ORDER BY due_at, message_id, n LIMIT :limit"
+    )
+    values = {"shard": shard, "lane": lane, "first": span[0], "last": span[1], "limit": limit, **sites, **tenants}
+    return [Due._make(row) for row in conn.execute(statement, values)]
+
+
+def _named(values: Iterable[str]) -> str:
+    return ", ".join(f":{name}" for name in values)
+
+
+def _lateral(tenants: str) -> sa.TextClause:
+    return sa.text(
+        f"SELECT {', '.join('q.' + name for name in Due._fields)}"  # noqa: S608 - names are ours
+        " FROM unnest(CAST(:shards AS smallint[]), CAST(:lanes AS smallint[]), CAST(:limits AS integer[])) AS w(shard, lane, lim)"
+        f" CROSS JOIN LATERAL (SELECT {_COLUMNS} FROM queue WHERE shard = w.shard AND lane = w.lane AND due_at >= :first"
+        f" AND due_at <= :last AND NOT (site = ANY(CAST(:sites AS text[]))){tenants} ORDER BY due_at, message_id, n LIMIT w.lim) q"
+    )
+
+
+_LATERAL = _lateral("")
+_LATERAL_WITHOUT = _lateral(" AND NOT (tenant_id = ANY(CAST(:tenants AS text[])))")
+_LATERAL_ONLY = _lateral(" AND tenant_id = ANY(CAST(:tenants AS text[]))")
+
+
+def _due_lateral(
+    conn: Connection, wanted: Sequence[tuple[int, int, int]], span: _Span, without_sites: Sequence[str], tenant_ids: Sequence[str], *,
+    is_only: bool = False,
+) -> list[Due]:  # fmt: skip
     if not wanted:
         return []
     shards, lanes, limits = (list(column) for column in zip(*wanted, strict=True))
-    values = {"shards": shards, "lanes": lanes, "limits": limits, "now": now, "without": list(without_sites)}
-    return [Due._make(row) for row in conn.execute(_LATERAL, values)]
+    values = {"shards": shards, "lanes": lanes, "limits": limits, "first": span[0], "last": span[1], "sites": list(without_sites)}
+    statement = _LATERAL
+    if tenant_ids or is_only:
+        values["tenants"] = list(tenant_ids)
+        statement = _LATERAL_ONLY if is_only else _LATERAL_WITHOUT
+    return [Due._make(row) for row in conn.execute(statement, values)]
+
+
+def lasting(conn: Connection, message_ids: Sequence[str], lifetime_ms: int) -> set[str]:
+    """Tell which messages live as long as the gateway lets them: their senders chose no end."""
+    columns = message.c
+    found: set[str] = set()
+    for start in range(0, len(message_ids), 500):
+        lifetime = columns.expires_at - sa.func.coalesce(columns.scheduled_at, columns.created_at)
+        statement = sa.select(columns.id).where(columns.id.in_(message_ids[start : start + 500]), lifetime >= lifetime_ms)
+        found.update(conn.execute(statement).scalars())
+    return found
 
 
 def of_message(conn: Connection, message_id: str, *, is_locking: bool = False) -> list[Due]:
@@ -142,12 +260,19 @@ def present(conn: Connection, rows: Sequence[Due]) -> set[tuple[str, int, int]]:
     return found
 
 
-def counts_by_site(conn: Connection, now: Instant) -> list[tuple[str, int, int, int, Instant]]:
+def held_by_tenant(conn: Connection) -> dict[str, int]:
+    """Count what was put aside."""
+    statement = sa.select(queue.c.tenant_id, sa.func.count()).where(queue.c.due_at >= HELD).group_by(queue.c.tenant_id)
+    return {tenant_id: int(count) for tenant_id, count in conn.execute(statement)}
+
+
+def counts_by_site(conn: Connection, now: Instant, tenant_id: str | None = None) -> list[tuple[str, int, int, int, Instant]]:
     """
-    Count the whole queue by site.
+    Count the queue by site: all of it, or one tenant's.
 
     Returns:
-        Site, rows due, rows that wait for their time, rows tried before, and the earliest due time; fullest first.
+        Site, rows due, rows that wait for their time, rows tried before, and the earliest due time; fullest first. Rows
+        that were put aside wait; where nothing else does, the earliest time is beyond `HELD`.
     """
     is_due = sa.case((queue.c.due_at <= now, 1), else_=0)
     was_tried = sa.case((queue.c.attempt > 1, 1), else_=0)
@@ -155,15 +280,22 @@ def counts_by_site(conn: Connection, now: Instant) -> list[tuple[str, int, int, 
         sa.select(
             queue.c.site, sa.func.sum(is_due), sa.func.count() - sa.func.sum(is_due), sa.func.sum(was_tried), sa.func.min(queue.c.due_at)
         )
+        .where(*_of(tenant_id))
         .group_by(queue.c.site)
         .order_by(sa.func.count().desc())
     )
+    if tenant_id is not None:
+        statement = statement.where(queue.c.tenant_id == tenant_id)
     return [(site, int(ready), int(later), int(tried), int(first)) for site, ready, later, tried, first in conn.execute(statement)]
 
 
-def depth(conn: Connection, now: Instant) -> tuple[int, int, Instant | None]:
-    """Return the number of rows, how many are due, and the earliest due time."""
-    total = conn.execute(sa.select(sa.func.count()).select_from(queue)).scalar_one()
-    ready = conn.execute(sa.select(sa.func.count()).select_from(queue).where(queue.c.due_at <= now)).scalar_one()
-    first = conn.execute(sa.select(sa.func.min(queue.c.due_at))).scalar_one()
+def depth(conn: Connection, now: Instant, tenant_id: str | None = None) -> tuple[int, int, Instant | None]:
+    """Return the number of rows (of one tenant, or of all), how many are due, and the earliest due time."""
+    total = conn.execute(sa.select(sa.func.count()).select_from(queue).where(*_of(tenant_id))).scalar_one()
+    ready = conn.execute(sa.select(sa.func.count()).select_from(queue).where(queue.c.due_at <= now, *_of(tenant_id))).scalar_one()
+    first = conn.execute(sa.select(sa.func.min(queue.c.due_at)).where(*_of(tenant_id))).scalar_one()
     return int(total), int(ready), first
+
+
+def _of(tenant_id: str | None) -> list[sa.ColumnElement[bool]]:
+    return [] if tenant_id is None else [queue.c.tenant_id == tenant_id]

@@ -5,6 +5,9 @@ The tables, once, for both databases.
 PostgreSQL they are RANGE-partitioned by the time inside their key. `recipient` holds the current state, `queue` only work
 still to do. Instants are BIGINT milliseconds. Texts that order or partition are compared byte by byte on both engines.
 
+What is private is sealed (sealing): columns that end in `sealed`, and the `data` of `body`, `capture` and `event`. Addresses
+that are searched for stand as keyed hashes.
+
 Not here: who creates the tables (migrations), who reads and writes them (one module per noun).
 """
 
@@ -80,7 +83,7 @@ tenant = _table(
     Column("id", Key, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
     Column("created_at", Instant, nullable=False),
-    Column("suspended_at", Instant),
+    Column("suspended_at", Instant, index=True),
     Column("policy", Json, nullable=False),  # how strictly input is looked at: tenants.policies
     Column("price_micros", BigInteger, nullable=False),  # of 1,000 recipients, in millionths of the gateway's currency
     Column("balance_micros", BigInteger),  # prepaid; NULL: not prepaid
@@ -99,9 +102,10 @@ quota = _table(
     Column("subject", Key, primary_key=True),  # a tenant's, key's or domain's id, or a hash of a recipient's address
     Column("resource", Key, primary_key=True),
     Column("per", Key, primary_key=True),
-    Column("starts_at", Instant, primary_key=True, autoincrement=False),
-    Column("used", BigInteger, nullable=False),
-    Column("expires_at", Instant, nullable=False, index=True),
+    Column("starts_at", Instant, primary_key=True, autoincrement=False),  # of a calendar window; 0 where it slides
+    Column("used", BigInteger, nullable=False),  # a count; where it slides, the level of policy.gcra
+    Column("at", Instant, nullable=False),  # as of when
+    Column("expires_at", Instant, nullable=False),  # no index: one more random page for each recipient costs more than looking
 )
 
 usage = _table(
@@ -134,6 +138,8 @@ api_key = _table(
     Column("name", Text, nullable=False),
     Column("mode", Text, nullable=False),
     Column("secret_hash", LargeBinary, nullable=False, unique=True),
+    Column("previous_hash", LargeBinary),  # of the secret before the last rotation, good until previous_until
+    Column("previous_until", Instant),
     Column("hint", Text, nullable=False),
     Column("trust_networks", Json, nullable=False),
     Column("scopes", Json, nullable=False),
@@ -161,6 +167,8 @@ oauth_client = _table(
     Column("name", Text, nullable=False),
     Column("mode", Text, nullable=False),
     Column("secret_hash", LargeBinary),
+    Column("previous_hash", LargeBinary),  # as for keys
+    Column("previous_until", Instant),
     Column("jwks", Json),  # public keys of a client that proves itself by private_key_jwt
     Column("hint", Text, nullable=False),
     Column("scopes", Json, nullable=False),
@@ -243,6 +251,7 @@ session = _table(
     Column("peer", Text, nullable=False),
     Column("agent", Text, nullable=False),
     Column("created_at", Instant, nullable=False),
+    Column("proved_at", Instant, nullable=False),  # when a password or the like was last shown
     Column("seen_at", Instant, nullable=False),
     Column("expires_at", Instant, nullable=False, index=True),
     CheckConstraint("state IN ('password', 'open')", name="state"),
@@ -251,8 +260,10 @@ session = _table(
 one_time_link = _table(
     "one_time_link",
     Column("token_hash", LargeBinary, primary_key=True),
+    Column("id", Key, nullable=False, unique=True),
     Column("purpose", Text, nullable=False),
     Column("sealed", LargeBinary, nullable=False),  # for whom
+    Column("email_hash", Key, index=True),
     Column("person_id", Key),
     Column("tenant_id", Key),
     Column("role", Text),
@@ -294,7 +305,6 @@ data_key = _table(
     Column("day", Key, primary_key=True),
     Column("wrapped", LargeBinary, nullable=False),
     Column("master_id", Key, nullable=False, index=True),
-    Column("created_at", Instant, nullable=False),
 )
 
 domain = _table(
@@ -316,7 +326,7 @@ dkim_key = _table(
     Column("domain_id", Key, nullable=False, index=True),
     Column("selector", Text, nullable=False),
     Column("algorithm", Text, nullable=False),
-    Column("private_pem", Text, nullable=False),
+    Column("private_sealed", LargeBinary, nullable=False),
     Column("public", Text, nullable=False),
     Column("status", Text, nullable=False),
     Column("created_at", Instant, nullable=False),
@@ -327,11 +337,11 @@ dkim_key = _table(
 suppression = _table(
     "suppression",
     Column("tenant_id", Key, primary_key=True),
-    Column("address", Key, primary_key=True),
+    Column("address_hash", Key, primary_key=True),
     Column("stream", Key, primary_key=True),  # empty: every stream
     Column("id", Key, nullable=False, unique=True),
     Column("reason", Text, nullable=False),
-    Column("note", Text, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),  # address, note
     Column("created_at", Instant, nullable=False),
     Column("expires_at", Instant),
 )
@@ -345,21 +355,16 @@ message = _table(
     Column("lane", SmallInteger, nullable=False),
     Column("source", Text, nullable=False),
     Column("key_id", Key, nullable=False),
-    Column("envelope_from", Text, nullable=False),
-    Column("from_", Text, nullable=False),
     Column("from_domain", Text, nullable=False),
-    Column("subject", Text, nullable=False),
-    Column("message_id_header", Text, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),  # senders, subject, Message-ID, metadata, options: messages.SEALED
     Column("size_bytes", Integer, nullable=False),
     Column("is_8bit", Boolean, nullable=False),
     Column("is_smtputf8", Boolean, nullable=False),
     Column("is_sandbox", Boolean, nullable=False),
     Column("route", Text, nullable=False),
     Column("tags", Json, nullable=False),
-    Column("metadata", Json, nullable=False),
     Column("scheduled_at", Instant),
     Column("expires_at", Instant, nullable=False),
-    Column("options", Json, nullable=False),
     Index("ix_message_tenant_id_id", "tenant_id", "id"),
     Index("ix_message_tenant_id_stream_id", "tenant_id", "stream", "id"),
 )
@@ -385,20 +390,19 @@ recipient = _table(
     Column("message_id", Key, primary_key=True),
     Column("n", Integer, primary_key=True),
     Column("tenant_id", Key, nullable=False),
-    Column("address", Text, nullable=False),
-    Column("address_key", Key, nullable=False),
+    Column("address_hash", Key, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),  # address, ORCPT
     Column("kind", Text, nullable=False),
     Column("site", Text, nullable=False),
     Column("status", Key, nullable=False),
     Column("reason", Text),
     Column("attempts", Integer, nullable=False),
-    Column("last_reply", Text),
+    Column("reply_sealed", LargeBinary),
     Column("last_host", Text),
     Column("updated_at", Instant, nullable=False),
     Column("final_at", Instant),
     Column("notify", Text),
-    Column("orcpt", Text),
-    Index("ix_recipient_tenant_id_address_key_message_id", "tenant_id", "address_key", "message_id"),
+    Index("ix_recipient_tenant_id_address_hash_message_id", "tenant_id", "address_hash", "message_id"),
     Index("ix_recipient_tenant_id_status_message_id", "tenant_id", "status", "message_id"),
     CheckConstraint("status IN ({})".format(", ".join(f"'{status.value}'" for status in Status)), name="status"),
 )
@@ -426,17 +430,15 @@ attempt = _table(
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("outcome", Text, nullable=False),
     Column("category", Text),
-    Column("detail", Text),
     Column("code", Integer),
     Column("enhanced", Text),
-    Column("reply", Text),
     Column("route", Text, nullable=False),
     Column("host", Text),
     Column("peer", Text),
     Column("tls", Text),
     Column("started_at", Instant, nullable=False),
     Column("finished_at", Instant, nullable=False),
-    Column("transcript", Text, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),  # detail, reply, transcript
     CheckConstraint("outcome IN ('delivered', 'deferred', 'failed', 'unknown')", name="outcome"),
 )
 
@@ -448,7 +450,7 @@ event = _table(
     Column("at", Instant, nullable=False),
     Column("message_id", Key),
     Column("n", Integer),
-    Column("data", Json, nullable=False),
+    Column("data", LargeBinary, nullable=False),
     Index("ix_event_message_id_id", "message_id", "id"),
     Index("ix_event_tenant_id_id", "tenant_id", "id"),
 )
@@ -468,8 +470,7 @@ idempotency = _table(
     "idempotency",
     Column("tenant_id", Key, primary_key=True),
     Column("key_hash", LargeBinary, primary_key=True),
-    Column("request_hash", LargeBinary, nullable=False),
-    Column("response", Text, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),  # hash of the request, answer
     Column("expires_at", Instant, nullable=False, index=True),
 )
 

@@ -23,7 +23,9 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, event
 from sqlalchemy.pool import NullPool
 
+from gatepost.store import sealing
 from gatepost.store.errors import StorageUnavailable, is_unavailable
+from gatepost.store.keyring import Keyring
 
 try:
     import pysqlite3.dbapi2 as _driver
@@ -65,7 +67,7 @@ class SqliteEngine:
 
     dialect = "sqlite"
 
-    def __init__(self, directory: Path, readers: int = 3) -> None:
+    def __init__(self, directory: Path, keyring: Keyring, readers: int = 3) -> None:
         """
         Open the database of a data directory; the file is made when it does not exist.
 
@@ -73,6 +75,7 @@ class SqliteEngine:
             LibraryTooOld: See `check_library`.
         """
         check_library()
+        self.keyring = keyring
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path = directory / FILE_NAME
         self._lock_path = directory / "write.lock"
@@ -82,7 +85,7 @@ class SqliteEngine:
         self._writer = threading.Thread(target=self._write_loop, name="sqlite-writer", daemon=True)
         self._writer.start()
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="sqlite-reader")
-        self._read_engine = _create_engine(self.path, is_writer=False)
+        self._read_engine = _create_engine(self.path, keyring, is_writer=False)
         self._local = threading.local()
         self._is_closed = False
 
@@ -122,7 +125,7 @@ class SqliteEngine:
             raise
 
     def _write_loop(self) -> None:
-        engine = _create_engine(self.path, is_writer=True)
+        engine = _create_engine(self.path, self.keyring, is_writer=True)
         conn: Connection | None = None
         lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         while (job := self._writes.get()) is not None:
@@ -166,7 +169,7 @@ def _resolve(future: "asyncio.Future[Any]", result: Any, failure: BaseException 
         future.set_exception(failure)
 
 
-def _create_engine(path: Path, *, is_writer: bool) -> sa.Engine:
+def _create_engine(path: Path, keyring: Keyring, *, is_writer: bool) -> sa.Engine:
     module: ModuleType = _driver
     mode = "rwc" if is_writer else "ro"
 
@@ -176,7 +179,14 @@ def _create_engine(path: Path, *, is_writer: bool) -> sa.Engine:
             connection.execute(pragma)
         return connection
 
-    engine = sa.create_engine("sqlite://", module=module, creator=connect, poolclass=NullPool)
+    engine = sa.create_engine(
+        "sqlite://",
+        module=module,
+        creator=connect,
+        poolclass=NullPool,
+        execution_options={sealing.OPTION: keyring},
+        hide_parameters=True,  # in the text of errors, which is logged
+    )
     begin = "BEGIN IMMEDIATE" if is_writer else "BEGIN"
 
     @event.listens_for(engine, "begin")

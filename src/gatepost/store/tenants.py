@@ -1,17 +1,19 @@
 """Tenants with their API keys, domains and DKIM keys; and the version number by which other processes see a change."""
 
-import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection, Row
 
 from gatepost import ids
 from gatepost.clock import Instant
-from gatepost.domain.access import Limit, Scope
-from gatepost.domain.tenant import DEFAULT_TENANT, ApiKey, DkimKey, Domain, DomainStatus, KeyMode, Network, Tenant
+from gatepost.domain.access import GATEWAY
+from gatepost.domain.errors import Refused
+from gatepost.domain.tenant import DEFAULT_TENANT, ApiKey, DkimKey, Domain, DomainStatus, KeyMode, Tenant
+from gatepost.observe import maillog
+from gatepost.store import audit, restrictions, sealing
+from gatepost.store.errors import SealBroken
 from gatepost.store.schema import api_key, config_version, dkim_key, domain, tenant
 
 
@@ -32,6 +34,9 @@ def ensure_default(conn: Connection, now: Instant) -> str:
         return found
     tenant_id = ids.new("ten")
     insert_tenant(conn, Tenant(id=tenant_id, name=DEFAULT_TENANT, created_at=now))
+    # the log's first entry: a store without any was emptied
+    made = audit.Change(action="tenant.created", object_id=tenant_id, tenant_id=tenant_id, after={"name": DEFAULT_TENANT})
+    audit.append(conn, GATEWAY, made, now)
     return tenant_id
 
 
@@ -51,21 +56,46 @@ def insert_tenant(conn: Connection, added: Tenant) -> None:
 
 
 def set_suspended(conn: Connection, tenant_id: str, suspended_at: Instant | None) -> bool:
-    """Suspend or resume a tenant; return whether there is such a tenant."""
-    changed = conn.execute(sa.update(tenant).where(tenant.c.id == tenant_id).values(suspended_at=suspended_at)).rowcount
+    """Suspend or resume a tenant; return whether it was not so before."""
+    was_so = tenant.c.suspended_at.is_not(None) if suspended_at is not None else tenant.c.suspended_at.is_(None)
+    changed = conn.execute(sa.update(tenant).where(tenant.c.id == tenant_id, sa.not_(was_so)).values(suspended_at=suspended_at)).rowcount
     bump_version(conn)
     return bool(changed)
 
 
+_FACTS = (tenant.c.id, tenant.c.name, tenant.c.created_at, tenant.c.suspended_at)
+
+
 def all_tenants(conn: Connection) -> list[Tenant]:
     """List tenants, the oldest first."""
-    columns = (tenant.c.id, tenant.c.name, tenant.c.created_at, tenant.c.suspended_at)
-    return [Tenant(**row) for row in conn.execute(sa.select(*columns).order_by(tenant.c.id)).mappings()]
+    return [Tenant(**row) for row in conn.execute(sa.select(*_FACTS).order_by(tenant.c.id)).mappings()]
+
+
+def suspended(conn: Connection) -> frozenset[str]:
+    """Return the ids of the tenants whose mail is held; by one look into an index, for every look at the queue asks."""
+    return frozenset(conn.execute(sa.select(tenant.c.id).where(tenant.c.suspended_at > 0)).scalars())
 
 
 def find_tenant(conn: Connection, wanted: str) -> Tenant | None:
     """Find a tenant by id or by name."""
-    return next((found for found in all_tenants(conn) if wanted in {found.id, found.name}), None)
+    for column in (tenant.c.id, tenant.c.name):
+        row = conn.execute(sa.select(*_FACTS).where(column == wanted)).mappings().one_or_none()
+        if row is not None:
+            return Tenant(**row)
+    return None
+
+
+def named(conn: Connection, wanted: str) -> Tenant:
+    """
+    Return a tenant by id or by name.
+
+    Raises:
+        Refused: not_found.
+    """
+    found = find_tenant(conn, wanted)
+    if found is None:
+        raise Refused("not_found", f"there is no tenant {wanted[:80]}")
+    return found
 
 
 def by_name(conn: Connection, name: str) -> str | None:
@@ -76,10 +106,9 @@ def by_name(conn: Connection, name: str) -> str | None:
 def insert_key(conn: Connection, key: ApiKey, secret_hash: bytes) -> None:
     """Store a key's facts and the hash of its secret."""
     row = {
-        "id": key.id, "tenant_id": key.tenant_id, "name": key.name, "mode": key.mode.value, "secret_hash": secret_hash, "hint": key.hint,
-        "trust_networks": _texts(key.trust_networks), "scopes": _texts(key.scopes), "domains": _texts(key.domains),
-        "streams": _texts(key.streams), "networks": _texts(key.networks), "limits": [msgspec.to_builtins(limit) for limit in key.limits],
-        "created_at": key.created_at, "expires_at": key.expires_at, "revoked_at": None,
+        "id": key.id, "tenant_id": key.tenant_id, "name": key.name, "mode": key.mode.value, "secret_hash": secret_hash,
+        "previous_hash": None, "previous_until": None, "hint": key.hint, "trust_networks": restrictions.texts(key.trust_networks),
+        **restrictions.columns_of(key), "created_at": key.created_at, "revoked_at": None,
     }  # fmt: skip
     conn.execute(sa.insert(api_key), [row])
     bump_version(conn)
@@ -95,12 +124,47 @@ def revoke_key(conn: Connection, tenant_id: str, key_id: str, now: Instant) -> b
     return True
 
 
+def update_key(conn: Connection, key: ApiKey) -> None:
+    """Store a key's name and restrictions anew."""
+    values = {"name": key.name, **restrictions.columns_of(key)}
+    conn.execute(sa.update(api_key).where(api_key.c.id == key.id).values(**values))
+    bump_version(conn)
+
+
+def replace_key_secret(conn: Connection, key_id: str, secret_hash: bytes, hint: str, previous_until: Instant) -> None:
+    """Give a key a new secret; the one it had is taken until `previous_until`, an older one no more."""
+    values = {"secret_hash": secret_hash, "hint": hint, "previous_hash": api_key.c.secret_hash, "previous_until": previous_until}
+    conn.execute(sa.update(api_key).where(api_key.c.id == key_id).values(**values))
+    bump_version(conn)
+
+
+def find_key(conn: Connection, tenant_id: str, key_id: str) -> ApiKey | None:
+    """Find a tenant's key by id."""
+    row = conn.execute(sa.select(api_key).where(api_key.c.id == key_id, api_key.c.tenant_id == tenant_id)).one_or_none()
+    return None if row is None else _key(row)
+
+
+def tenant_of_key(conn: Connection, key_id: str) -> str | None:
+    """Return the id of the tenant that a key belongs to."""
+    return conn.execute(sa.select(api_key.c.tenant_id).where(api_key.c.id == key_id)).scalar_one_or_none()
+
+
 def keys(conn: Connection, tenant_id: str | None = None) -> list[tuple[ApiKey, bytes]]:
     """List keys, the oldest first, each with the hash of its secret."""
     statement = sa.select(api_key).order_by(api_key.c.id)
     if tenant_id is not None:
         statement = statement.where(api_key.c.tenant_id == tenant_id)
     return [(_key(row), bytes(row.secret_hash)) for row in conn.execute(statement)]
+
+
+def valid_keys(conn: Connection) -> list[tuple[ApiKey, bytes, bytes | None]]:
+    """List the keys that are not revoked, each with the hashes of its secret and of the one before."""
+    statement = sa.select(api_key).where(api_key.c.revoked_at.is_(None)).order_by(api_key.c.id)
+    found = []
+    for row in conn.execute(statement):
+        previous = None if row.previous_hash is None else bytes(row.previous_hash)
+        found.append((_key(row), bytes(row.secret_hash), previous))
+    return found
 
 
 def _key(row: Row[Any]) -> ApiKey:
@@ -111,23 +175,11 @@ def _key(row: Row[Any]) -> ApiKey:
         mode=KeyMode(row.mode),
         hint=row.hint,
         created_at=row.created_at,
-        trust_networks=tuple(_network(text) for text in row.trust_networks),
+        trust_networks=restrictions.networks_of(row.trust_networks),
         revoked_at=row.revoked_at,
-        scopes=frozenset(Scope(text) for text in row.scopes),
-        domains=frozenset(row.domains),
-        streams=frozenset(row.streams),
-        networks=tuple(_network(text) for text in row.networks),
-        limits=tuple(msgspec.convert(limit, Limit) for limit in row.limits),
-        expires_at=row.expires_at,
+        previous_until=row.previous_until,
+        **restrictions.fields_of(row),
     )
-
-
-def _texts(values: Iterable[Any]) -> list[str]:
-    return sorted(str(value) for value in values)
-
-
-def _network(text: str) -> Network:
-    return ipaddress.ip_network(text)
 
 
 def insert_domain(conn: Connection, added: Domain) -> None:
@@ -184,6 +236,25 @@ def find_domain(conn: Connection, tenant_id: str, wanted: str) -> Domain | None:
     return None if row is None else _domain(row)
 
 
+def domains_named(conn: Connection, name: str, *, is_locking: bool = False) -> list[Domain]:
+    """
+    List every tenant's domain of one name.
+
+    Args:
+        is_locking: Keep them from other writers until the transaction ends (SQLite has one writer anyway).
+    """
+    statement = sa.select(domain).where(domain.c.name == name).order_by(domain.c.id)
+    if is_locking and conn.dialect.name == "postgresql":
+        statement = statement.with_for_update()
+    return [_domain(row) for row in conn.execute(statement)]
+
+
+def selectors_of(conn: Connection, name: str) -> list[str]:
+    """List the selectors that are in use for a domain's name, whosever keys they are."""
+    joined = dkim_key.join(domain, domain.c.id == dkim_key.c.domain_id)
+    return list(conn.execute(sa.select(dkim_key.c.selector).select_from(joined).where(domain.c.name == name)).scalars())
+
+
 def _domain(row: Row[Any]) -> Domain:
     return Domain(
         id=row.id,
@@ -198,9 +269,22 @@ def _domain(row: Row[Any]) -> Domain:
 
 def insert_dkim_keys(conn: Connection, added: Sequence[DkimKey]) -> None:
     """Add signing keys."""
-    fields = ("id", "domain_id", "selector", "algorithm", "private_pem", "public", "status", "created_at")
-    conn.execute(sa.insert(dkim_key), [{name: getattr(key, name) for name in fields} for key in added])
+    owners = _owners(conn, [key.domain_id for key in added])
+    rows = []
+    for key in added:
+        private = key.private_pem.encode()
+        sealed = sealing.seal(conn, private, tenant_id=owners[key.domain_id], place=f"dkim_key/{key.id}", at=key.created_at)
+        rows.append({**{name: getattr(key, name) for name in _DKIM}, "private_sealed": sealed})
+    conn.execute(sa.insert(dkim_key), rows)
     bump_version(conn)
+
+
+_DKIM = ("id", "domain_id", "selector", "algorithm", "public", "status", "created_at")
+
+
+def _owners(conn: Connection, domain_ids: Sequence[str]) -> dict[str, str]:
+    """Map domains to their tenants."""
+    return {row.id: row.tenant_id for row in conn.execute(sa.select(domain.c.id, domain.c.tenant_id).where(domain.c.id.in_(domain_ids)))}
 
 
 def activate_dkim_keys(conn: Connection, key_ids: Sequence[str]) -> None:
@@ -216,6 +300,16 @@ def retire_dkim_keys(conn: Connection, key_ids: Sequence[str]) -> None:
 
 
 def dkim_keys(conn: Connection, domain_ids: Sequence[str]) -> list[DkimKey]:
-    """List the keys of some domains, the oldest first."""
-    statement = sa.select(dkim_key).where(dkim_key.c.domain_id.in_(domain_ids)).order_by(dkim_key.c.id)
-    return [DkimKey(**row) for row in conn.execute(statement).mappings()]
+    """List the keys of some domains, the oldest first; one that cannot be opened has an empty `private_pem`."""
+    joined = sa.select(dkim_key, domain.c.tenant_id).join(domain, domain.c.id == dkim_key.c.domain_id)
+    statement = joined.where(dkim_key.c.domain_id.in_(domain_ids)).order_by(dkim_key.c.id)
+    return [_dkim_key(conn, row) for row in conn.execute(statement)]
+
+
+def _dkim_key(conn: Connection, row: Row[Any]) -> DkimKey:
+    try:
+        private = sealing.unseal(conn, row.private_sealed, tenant_id=row.tenant_id, place=f"dkim_key/{row.id}").decode()
+    except SealBroken as error:  # one domain's mail waits for it, all others' goes on
+        maillog.trouble("a DKIM key cannot be opened", error=str(error), domain_id=row.domain_id)
+        private = ""
+    return DkimKey(**{name: getattr(row, name) for name in _DKIM}, private_pem=private)

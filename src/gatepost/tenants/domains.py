@@ -5,6 +5,8 @@ Arrives: a tenant and a name. Leaves: the domain with the DNS records to publish
 A signing key starts as `pending` and signs only once its record was seen in DNS, since a signature that nobody can check
 is worse than none; a domain is verified while one of its signing keys is published. For a trusted domain the operator
 answers instead of DNS: it is verified and its keys sign at once.
+A domain belongs to the tenant that verified it first: another tenant may add it, but is refused when it verifies, unless
+the operator trusts it for both. Two tenants' keys for one domain never share a selector.
 Standards: RFC 6376 §3.6 (DKIM records), RFC 8463 (Ed25519), RFC 7208 (SPF), RFC 7489 (DMARC).
 Not here: the signatures (wire.dkim), which keys sign a message (tenants.directory).
 Bugs: a name that DNS does not know any more stays verified until somebody verifies it again.
@@ -15,19 +17,21 @@ import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from gatepost import ids
 from gatepost.clock import Clock, Instant
+from gatepost.domain.access import GATEWAY, Actor
 from gatepost.domain.address import InvalidAddress, parse_address
 from gatepost.domain.errors import Fault, Refused, invalid
 from gatepost.domain.event import Event, EventType
 from gatepost.domain.tenant import DkimKey, Domain, DomainStatus
 from gatepost.net.dns import ResolverFailed, TextAnswer, TextResolver, Texts
 from gatepost.observe import maillog
-from gatepost.store import facts, tenants
+from gatepost.store import audit, facts, tenants
 from gatepost.store.engine import Engine
 from gatepost.tenants.directory import Directory
 from gatepost.wire.dkim import ED25519_SHA256, RSA_SHA256, dns_record, generate_key
@@ -87,7 +91,7 @@ class Domains:
         self._directory = directory
         self._hostname = hostname
 
-    async def add(self, tenant_id: str, name: str, *, is_trusted: bool = False) -> DomainView:
+    async def add(self, tenant_id: str, name: str, *, by: Actor, is_trusted: bool = False) -> DomainView:
         """
         Add a domain with one RSA and one Ed25519 key.
 
@@ -104,12 +108,13 @@ class Domains:
             id=ids.new("dom"), tenant_id=tenant_id, name=canonical_name(name), status=status, is_trusted=is_trusted,
             created_at=now, verified_at=now if is_trusted else None,
         )  # fmt: skip
-        keys = await asyncio.to_thread(_make_keys, added.id, (), now, "active" if is_trusted else "pending")
+        taken = await self._engine.read(lambda conn: tenants.selectors_of(conn, added.name))
+        keys = await asyncio.to_thread(_make_keys, added.id, taken, now, "active" if is_trusted else "pending")
         try:
-            await self._engine.write(lambda conn: _insert(conn, added, keys, now))
+            await self._engine.write(lambda conn: _insert(conn, added, keys, by, now))
         except IntegrityError:
             raise Refused("conflict", f"the domain {added.name} is there already") from None
-        await self._tell("domain_added", added)
+        await self._tell("domain_added", added, by)
         return self._view(added, keys)
 
     async def list(self, tenant_id: str) -> list[DomainView]:
@@ -133,25 +138,33 @@ class Domains:
         domain, keys = await self._engine.read(lambda conn: _load(conn, tenant_id, id_or_name))
         return self._view(domain, keys)
 
-    async def verify(self, tenant_id: str, id_or_name: str) -> DomainView:
+    async def verify(self, tenant_id: str, id_or_name: str, *, by: Actor) -> DomainView:
         """
         Look for the domain's records in DNS; let published keys sign, and update the domain's status.
 
         When the resolver fails, nothing changes. A trusted domain stays verified whatever DNS says.
 
         Raises:
-            Refused: not_found.
+            Refused: not_found; conflict when another tenant verified this domain before.
             StorageUnavailable: The database cannot be used now.
         """
         domain, keys = await self._engine.read(lambda conn: _load(conn, tenant_id, id_or_name))
         answers = await self._look(domain, keys)
         seen = {key.id: _dkim_status(key, domain.name, answers) for key in keys}
+        if domain.status is not DomainStatus.VERIFIED and RecordStatus.PUBLISHED in seen.values():
+            await self._check_others(domain)
         now = self._clock.now()
-        domain, keys = await self._engine.write(lambda conn: _settle(conn, tenant_id, domain.id, seen, now))
-        await self._tell("domain_checked", domain)
+        domain, keys = await self._engine.write(lambda conn: _settle(conn, tenant_id, domain.id, seen, by, now))
+        await self._tell("domain_checked", domain, by)
         return self._view(domain, keys, answers)
 
-    async def trust(self, tenant_id: str, id_or_name: str) -> DomainView:
+    async def _check_others(self, domain: Domain) -> None:
+        """Look whether who verified this domain before still publishes its records: names change hands."""
+        for other in await self._engine.read(lambda conn: tenants.domains_named(conn, domain.name)):
+            if other.tenant_id != domain.tenant_id and other.status is DomainStatus.VERIFIED and not other.is_trusted:
+                await self.verify(other.tenant_id, other.id, by=GATEWAY)
+
+    async def trust(self, tenant_id: str, id_or_name: str, *, by: Actor) -> DomainView:
         """
         Record that the operator vouches for a domain that is there already.
 
@@ -160,11 +173,11 @@ class Domains:
             StorageUnavailable: The database cannot be used now.
         """
         now = self._clock.now()
-        domain, keys = await self._engine.write(lambda conn: _trust(conn, tenant_id, id_or_name, now))
-        await self._tell("domain_trusted", domain)
+        domain, keys = await self._engine.write(lambda conn: _trust(conn, tenant_id, id_or_name, by, now))
+        await self._tell("domain_trusted", domain, by)
         return self._view(domain, keys)
 
-    async def rotate_dkim(self, tenant_id: str, id_or_name: str) -> DomainView:
+    async def rotate_dkim(self, tenant_id: str, id_or_name: str, *, by: Actor) -> DomainView:
         """
         Make a new pair of signing keys.
 
@@ -175,18 +188,19 @@ class Domains:
             Refused: not_found.
             StorageUnavailable: The database cannot be used now.
         """
-        domain, old = await self._engine.read(lambda conn: _load(conn, tenant_id, id_or_name))
+        domain, _ = await self._engine.read(lambda conn: _load(conn, tenant_id, id_or_name))
+        taken = await self._engine.read(lambda conn: tenants.selectors_of(conn, domain.name))
         now = self._clock.now()
         status = "active" if domain.is_trusted else "pending"
-        made = await asyncio.to_thread(_make_keys, domain.id, [key.selector for key in old], now, status)
+        made = await asyncio.to_thread(_make_keys, domain.id, taken, now, status)
         try:
-            keys = await self._engine.write(lambda conn: _rotate(conn, tenant_id, domain.id, made))
+            keys = await self._engine.write(lambda conn: _rotate(conn, tenant_id, domain.id, made, by, now))
         except IntegrityError:
             raise Refused("conflict", "somebody else rotates the keys of this domain at this moment") from None
-        await self._tell("domain_keys_rotated", domain)
+        await self._tell("domain_keys_rotated", domain, by)
         return self._view(domain, keys)
 
-    async def remove(self, tenant_id: str, id_or_name: str) -> Domain:
+    async def remove(self, tenant_id: str, id_or_name: str, *, by: Actor) -> Domain:
         """
         Remove a domain with its keys; mail that waits goes out unsigned.
 
@@ -194,12 +208,13 @@ class Domains:
             Refused: not_found.
             StorageUnavailable: The database cannot be used now.
         """
-        domain = await self._engine.write(lambda conn: _remove(conn, tenant_id, id_or_name))
-        await self._tell("domain_removed", domain)
+        now = self._clock.now()
+        domain = await self._engine.write(lambda conn: _remove(conn, tenant_id, id_or_name, by, now))
+        await self._tell("domain_removed", domain, by)
         return domain
 
-    async def _tell(self, what: str, domain: Domain) -> None:
-        maillog.changed(what, tenant_id=domain.tenant_id, domain_id=domain.id, name=domain.name, status=domain.status.value)
+    async def _tell(self, what: str, domain: Domain, by: Actor) -> None:
+        maillog.changed(what, tenant_id=domain.tenant_id, domain_id=domain.id, name=domain.name, status=domain.status.value, by=by.id)
         if self._directory is not None:
             await self._directory.refresh()
 
@@ -306,16 +321,37 @@ def _policy_status(answer: TextAnswer | None, version: str) -> RecordStatus:
     return RecordStatus.PUBLISHED if count else RecordStatus.MISSING
 
 
-def _insert(conn: Connection, added: Domain, keys: Sequence[DkimKey], now: Instant) -> None:
+def _insert(conn: Connection, added: Domain, keys: Sequence[DkimKey], by: Actor, now: Instant) -> None:
     tenants.insert_domain(conn, added)
     tenants.insert_dkim_keys(conn, keys)
     if added.status is DomainStatus.VERIFIED:
         facts.insert_events(conn, [_event(EventType.DOMAIN_VERIFIED, added, now)])
+    _record(conn, by, "domain.added", None, (added, keys), now)
 
 
 def _event(kind: EventType, domain: Domain, now: Instant) -> Event:
     data = {"domain_id": domain.id, "name": domain.name, "is_trusted": domain.is_trusted}
     return Event(id=ids.new("evt"), type=kind, tenant_id=domain.tenant_id, at=now, data=data)
+
+
+_Loaded = tuple[Domain, Sequence[DkimKey]]
+
+
+def _record(conn: Connection, by: Actor, action: str, before: _Loaded | None, after: _Loaded | None, now: Instant) -> None:
+    """Add the audit log's entry, when anything changed."""
+    was, is_now = _told(before), _told(after)
+    if was == is_now:
+        return
+    of = (after or before)[0]  # type: ignore[index]  # a change has one of them
+    audit.append(conn, by, audit.Change(action=action, object_id=of.id, tenant_id=of.tenant_id, before=was, after=is_now), now)
+
+
+def _told(loaded: _Loaded | None) -> dict[str, Any] | None:
+    if loaded is None:
+        return None
+    domain, keys = loaded
+    signing = {key.selector: key.status for key in keys}
+    return {"name": domain.name, "status": domain.status.value, "is_trusted": domain.is_trusted, "selectors": signing}
 
 
 def _load_all(conn: Connection, tenant_id: str) -> tuple[list[Domain], list[DkimKey]]:
@@ -331,18 +367,28 @@ def _load(conn: Connection, tenant_id: str, id_or_name: str) -> tuple[Domain, li
     return domain, tenants.dkim_keys(conn, [domain.id])
 
 
-def _settle(conn: Connection, tenant_id: str, domain_id: str, seen: dict[str, RecordStatus], now: Instant) -> tuple[Domain, list[DkimKey]]:
-    domain, keys = _load(conn, tenant_id, domain_id)
+def _settle(
+    conn: Connection, tenant_id: str, domain_id: str, seen: dict[str, RecordStatus], by: Actor, now: Instant
+) -> tuple[Domain, list[DkimKey]]:
+    before = domain, keys = _load(conn, tenant_id, domain_id)
     _activate(conn, keys, {key_id for key_id, status in seen.items() if status is RecordStatus.PUBLISHED})
     domain, keys = _load(conn, tenant_id, domain_id)
-    if domain.is_trusted:
-        return domain, keys
     signing = [seen[key.id] for key in keys if key.status == "active" and key.id in seen]
-    if RecordStatus.PUBLISHED in signing:
+    if not domain.is_trusted and RecordStatus.PUBLISHED in signing:
+        _check_free(conn, domain)
         _change(conn, domain, DomainStatus.VERIFIED, EventType.DOMAIN_VERIFIED, now)
-    elif RecordStatus.UNKNOWN not in signing:
+    elif not domain.is_trusted and RecordStatus.UNKNOWN not in signing:
         _change(conn, domain, DomainStatus.PENDING, EventType.DOMAIN_FAILING, now)
-    return _load(conn, tenant_id, domain_id)
+    after = _load(conn, tenant_id, domain_id)
+    _record(conn, by, "domain.checked", before, after, now)
+    return after
+
+
+def _check_free(conn: Connection, domain: Domain) -> None:
+    """Refuse a domain that is another tenant's, safe from both verifying at once."""
+    same = tenants.domains_named(conn, domain.name, is_locking=True)
+    if any(other.tenant_id != domain.tenant_id and other.status is DomainStatus.VERIFIED for other in same):
+        raise Refused("conflict", f"another tenant of this gateway verified {domain.name}; its operator can trust it for you as well")
 
 
 def _activate(conn: Connection, keys: Sequence[DkimKey], published: set[str]) -> None:
@@ -361,26 +407,31 @@ def _change(conn: Connection, domain: Domain, status: DomainStatus, kind: EventT
         facts.insert_events(conn, [_event(kind, domain, now)])
 
 
-def _trust(conn: Connection, tenant_id: str, id_or_name: str, now: Instant) -> tuple[Domain, list[DkimKey]]:
-    domain, keys = _load(conn, tenant_id, id_or_name)
+def _trust(conn: Connection, tenant_id: str, id_or_name: str, by: Actor, now: Instant) -> tuple[Domain, list[DkimKey]]:
+    before = domain, keys = _load(conn, tenant_id, id_or_name)
     _activate(conn, keys, {key.id for key in keys})
     tenants.trust_domain(conn, domain.id, now)
     if domain.status is not DomainStatus.VERIFIED:
         facts.insert_events(conn, [_event(EventType.DOMAIN_VERIFIED, domain, now)])
-    return _load(conn, tenant_id, domain.id)
+    after = _load(conn, tenant_id, domain.id)
+    _record(conn, by, "domain.trusted", before, after, now)
+    return after
 
 
-def _rotate(conn: Connection, tenant_id: str, domain_id: str, made: Sequence[DkimKey]) -> list[DkimKey]:
-    _, keys = _load(conn, tenant_id, domain_id)
+def _rotate(conn: Connection, tenant_id: str, domain_id: str, made: Sequence[DkimKey], by: Actor, now: Instant) -> list[DkimKey]:
+    before = _, keys = _load(conn, tenant_id, domain_id)
     # A trusted domain's new keys sign at once. A pending key that never signed is replaced by the new one.
     gone = [key.id for key in keys if key.status == "pending" or (key.status == "active" and made[0].status == "active")]
     if gone:
         tenants.retire_dkim_keys(conn, gone)
     tenants.insert_dkim_keys(conn, made)
-    return _load(conn, tenant_id, domain_id)[1]
+    after = _load(conn, tenant_id, domain_id)
+    _record(conn, by, "domain.keys_rotated", before, after, now)
+    return after[1]
 
 
-def _remove(conn: Connection, tenant_id: str, id_or_name: str) -> Domain:
-    domain, _ = _load(conn, tenant_id, id_or_name)
+def _remove(conn: Connection, tenant_id: str, id_or_name: str, by: Actor, now: Instant) -> Domain:
+    before = domain, _ = _load(conn, tenant_id, id_or_name)
     tenants.remove_domain(conn, domain.id)
+    _record(conn, by, "domain.removed", before, None, now)
     return domain

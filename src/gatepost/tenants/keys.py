@@ -4,51 +4,49 @@ API keys: how a secret is made, recognised and hashed.
 `gp_live_` or `gp_test_`, 32 random base62 characters and 6 of checksum: a scanner that finds one in a repository can tell
 it from a look-alike without asking us. Only a SHA-256 is stored; the secret has 190 bits of randomness, so a slow hash
 would protect nothing and cost every request.
+Not here: making and changing keys (key_register).
 """
 
 import hashlib
 import secrets
 import zlib
-from dataclasses import dataclass
 
 from gatepost import ids
 from gatepost.clock import Instant
-from gatepost.domain.access import KeyMode, Limit, Network, Scope
+from gatepost.domain.access import KeyMode, Network
 from gatepost.domain.tenant import ApiKey
+from gatepost.tenants.grants import Restrictions
+
+__all__ = ["Restrictions", "describe", "hash_secret", "looks_like_key", "make_secret", "with_checksum"]
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _RANDOM_LENGTH = 32
 _CHECKSUM_LENGTH = 6
 _PREFIX = {KeyMode.LIVE: "gp_live_", KeyMode.TEST: "gp_test_"}
+_STARTS = tuple(_PREFIX.values())
+_LENGTH = len("gp_live_") + _RANDOM_LENGTH + _CHECKSUM_LENGTH
 
 
 def make_secret(mode: KeyMode) -> str:
     """Make a new secret; it is shown once and never stored."""
-    start = _PREFIX[mode] + "".join(secrets.choice(_ALPHABET) for _ in range(_RANDOM_LENGTH))
+    return with_checksum(_PREFIX[mode])
+
+
+def with_checksum(prefix: str) -> str:
+    """Make a random text with a prefix and a checksum."""
+    start = prefix + "".join(secrets.choice(_ALPHABET) for _ in range(_RANDOM_LENGTH))
     return start + _checksum(start)
 
 
 def looks_like_key(text: str) -> bool:
     """Tell whether a text has a key's form, checksum included."""
-    has_form = text.startswith(tuple(_PREFIX.values())) and len(text) == len("gp_live_") + _RANDOM_LENGTH + _CHECKSUM_LENGTH
+    has_form = len(text) == _LENGTH and text.startswith(_STARTS)
     return has_form and text.isascii() and _checksum(text[:-_CHECKSUM_LENGTH]) == text[-_CHECKSUM_LENGTH:]
 
 
 def hash_secret(secret: str) -> bytes:
     """Return what is stored of a secret."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Restrictions:
-    """What narrows a key or an OAuth client; the default narrows nothing. Fields as in `Principal`."""
-
-    scopes: frozenset[Scope] = frozenset({Scope.ADMIN})
-    domains: frozenset[str] = frozenset()
-    streams: frozenset[str] = frozenset()
-    networks: tuple[Network, ...] = ()
-    limits: tuple[Limit, ...] = ()
-    expires_at: Instant | None = None
 
 
 def describe(

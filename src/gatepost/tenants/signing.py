@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from gatepost.store.errors import SealBroken
 from gatepost.tenants.directory import Directory
 from gatepost.wire.dkim import Signer
 
@@ -14,11 +15,18 @@ class Signing:
         self._signers: dict[str, Signer] = {}
 
     def signers(self, tenant_id: str, domain: str) -> Sequence[Signer]:
-        """Return the signers of a tenant's domain; empty when it has no key."""
+        """
+        Return the signers of a tenant's domain; empty when it has no key.
+
+        Raises:
+            SealBroken: A key cannot be opened: sent without it, mail would be unsigned.
+        """
         found = []
         for key in self._directory.signing_keys(tenant_id, domain):
             signer = self._signers.get(key.id)
             if signer is None:
+                if not key.private_pem:
+                    raise SealBroken(f"the DKIM key {key.selector} of {domain} cannot be opened")
                 signer = self._signers[key.id] = Signer.from_pem(domain, key.selector, key.algorithm, key.private_pem)
             found.append(signer)
         return found

@@ -1,6 +1,7 @@
 """
-The suppression list as its owners change it: every change with its event, in one transaction.
+The suppression list as its owners change it: every change with its event and its entry in the audit log, in one transaction.
 
+The audit log is not sealed: it shows a shortened address, and a keyed hash by which a whole one is found again.
 Not here: enforcing it (accept), the SQL (store.suppressions).
 """
 
@@ -12,10 +13,11 @@ from sqlalchemy import Connection, Row
 
 from gatepost import ids
 from gatepost.clock import Clock, Instant
+from gatepost.domain.access import Actor
 from gatepost.domain.address import Address
 from gatepost.domain.errors import Refused
 from gatepost.domain.event import Event, EventType
-from gatepost.store import facts, suppressions
+from gatepost.store import audit, facts, sealing, suppressions
 from gatepost.store.engine import Engine
 
 
@@ -52,7 +54,7 @@ class Suppressions:
         self._engine = engine
         self._clock = clock
 
-    async def add(self, tenant_id: str, wanted: Sequence[Suppression]) -> Added:
+    async def add(self, tenant_id: str, wanted: Sequence[Suppression], *, by: Actor) -> Added:
         """
         Suppress addresses; one that is suppressed already is renewed.
 
@@ -60,9 +62,9 @@ class Suppressions:
             StorageUnavailable: Nothing changed.
         """
         now = self._clock.now()
-        return await self._engine.write(lambda conn: _add(conn, tenant_id, wanted, now))
+        return await self._engine.write(lambda conn: _add(conn, tenant_id, wanted, by, now))
 
-    async def lift(self, tenant_id: str, address: Address, stream: str | None = None) -> int:
+    async def lift(self, tenant_id: str, address: Address, stream: str | None = None, *, by: Actor) -> int:
         """
         Let an address get mail again; return how many suppressions were lifted.
 
@@ -74,24 +76,46 @@ class Suppressions:
             StorageUnavailable: Nothing changed.
         """
         now = self._clock.now()
-        return await self._engine.write(lambda conn: _lift(conn, tenant_id, address, stream, now))
+        return await self._engine.write(lambda conn: _lift(conn, tenant_id, address, stream, by, now))
 
 
-def _add(conn: Connection, tenant_id: str, wanted: Sequence[Suppression], now: Instant) -> Added:
+def _add(conn: Connection, tenant_id: str, wanted: Sequence[Suppression], by: Actor, now: Instant) -> Added:
     rows = [_row(tenant_id, one, now) for one in wanted]
+    was = suppressions.get(conn, tenant_id, rows[0]["address"], rows[0]["stream"]) if len(rows) == 1 else None
     new = [row for row in rows if suppressions.put(conn, row)]
     facts.insert_events(conn, [_event(EventType.SUPPRESSION_ADDED, row, now, reason=row["reason"]) for row in new])
     found = [suppressions.get(conn, tenant_id, row["address"], row["stream"]) for row in rows]
-    return Added(len(new), [row for row in found if row is not None])
+    kept = [row for row in found if row is not None]
+    if len(kept) == 1:
+        action = "suppression.added" if new else "suppression.renewed"
+        before = None if was is None else _told(conn, was)
+        change = audit.Change(action=action, object_id=kept[0].id, tenant_id=tenant_id, before=before, after=_told(conn, kept[0]))
+        audit.append(conn, by, change, now)
+    elif kept:
+        # one entry for all: the addresses are in the events
+        after = {"added": len(new), "renewed": len(wanted) - len(new)}
+        audit.append(conn, by, audit.Change(action="suppressions.added", object_id=tenant_id, tenant_id=tenant_id, after=after), now)
+    return Added(len(new), kept)
 
 
-def _lift(conn: Connection, tenant_id: str, address: Address, stream: str | None, now: Instant) -> int:
+def _lift(conn: Connection, tenant_id: str, address: Address, stream: str | None, by: Actor, now: Instant) -> int:
+    gone = suppressions.of_address(conn, tenant_id, address.key, stream)
     count = suppressions.remove(conn, tenant_id, address.key, stream)
     if not count:
         raise Refused("not_found", "this address is not suppressed")
     row = {"tenant_id": tenant_id, "address": address.key, "stream": stream}
     facts.insert_events(conn, [_event(EventType.SUPPRESSION_REMOVED, row, now)])
+    for one in gone:
+        audit.append(
+            conn, by, audit.Change(action="suppression.removed", object_id=one.id, tenant_id=tenant_id, before=_told(conn, one)), now
+        )  # fmt: skip
     return count
+
+
+def _told(conn: Connection, row: Row[Any]) -> dict[str, Any]:
+    found = {"address": row.address, "address_hash": sealing.keyed_hash(conn, row.address), "stream": row.stream or None}
+    # a note may say anything about a person: it is sealed with the address, and stands nowhere else
+    return found | {"reason": row.reason, "has_note": bool(row.note), "expires_at": row.expires_at}
 
 
 def _row(tenant_id: str, wanted: Suppression, now: Instant) -> dict[str, Any]:

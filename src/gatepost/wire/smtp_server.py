@@ -31,6 +31,10 @@ class SmtpServer(Session):
     """
     One connection's dialogue.
 
+    Attributes:
+        why_not_now: Asked with a message's declared size, or 0, before it begins; returns why it cannot be taken for now. The
+            door sets it.
+
     Args:
         offers_starttls: A certificate is there and TLS is not yet on.
         is_tls: TLS is on from the first byte.
@@ -43,6 +47,7 @@ class SmtpServer(Session):
             options, offers_starttls=offers_starttls, is_tls=is_tls, is_authenticated=is_authenticated, requires_tls=requires_tls
         )
         self._reset_transaction()
+        self.why_not_now: Callable[[int], str | None] = lambda _: None
 
     @property
     def is_in_transaction(self) -> bool:
@@ -53,6 +58,11 @@ class SmtpServer(Session):
     def is_receiving(self) -> bool:
         """True while a message's content arrives, between its chunks too."""
         return self._data is not None or self._chunks is not None
+
+    @property
+    def held_bytes(self) -> int:
+        """How much of the client's input is in memory, chunks that wait for more of them too."""
+        return len(self._buffer) + (self._chunks.held_bytes if self._chunks is not None else 0)
 
     def next_event(self) -> ServerEvent | None:
         """Go on with the dialogue; None when more input, or an answer, is needed first."""
@@ -155,6 +165,10 @@ class SmtpServer(Session):
         mail = parse_mail(argument[5:])
         if mail.size is not None and mail.size > self._options.max_message_bytes:
             self._idle(552, "5.3.4", f"The message is larger than {self._options.max_message_bytes} octets")
+            return
+        reason = self.why_not_now(mail.size or 0)
+        if reason is not None:
+            self._idle(451, "4.3.2", reason)
             return
         self._mail = mail
         self._has_failed_mail = False

@@ -99,6 +99,11 @@ class ChunkCollector:
         self._remaining = 0
         self.fault: ContentFault | None = None
 
+    @property
+    def held_bytes(self) -> int:
+        """How much is in memory."""
+        return len(self._content)
+
     def begin(self, size_bytes: int) -> None:
         """Expect a chunk of so many octets."""
         self._chunks += 1

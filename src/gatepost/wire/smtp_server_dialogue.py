@@ -97,6 +97,14 @@ class Dialogue:
         """End the dialogue because the client took too long."""
         self._close(CloseReason.TIMEOUT, 421, "4.4.2", "Timeout; closing")
 
+    def give_up(self, text: str) -> None:
+        """End the dialogue because there is no room for it (RFC 3463 X.3.2)."""
+        self._close(CloseReason.OVERLOADED, 421, "4.3.2", text)
+
+    def throttle(self, text: str) -> None:
+        """End the dialogue because the client sends more than it may, however often it is told (RFC 3463 X.7.0)."""
+        self._close(CloseReason.OVER_LIMIT, 421, "4.7.0", text)
+
     def _reply(self, code: int, enhanced: str | None, text: str) -> None:
         self._output.append(fixed_reply(code, enhanced, text))
 

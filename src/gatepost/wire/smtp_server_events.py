@@ -41,8 +41,9 @@ class Authenticate:
     The client gave credentials. Answer with `accept_authentication` or `refuse`.
 
     Attributes:
-        mechanism: `PLAIN` or `LOGIN`.
+        mechanism: `PLAIN`, `LOGIN`, `OAUTHBEARER` or `XOAUTH2`.
         authcid: The username; any is fine.
+        secret: The password, or the access token.
     """
 
     mechanism: str
@@ -87,6 +88,8 @@ class CloseReason(StrEnum):
     BROKEN_CHUNK = "broken_chunk"
     SHUTDOWN = "shutdown"
     TIMEOUT = "timeout"
+    OVER_LIMIT = "over_limit"
+    OVERLOADED = "overloaded"
 
 
 @dataclass(frozen=True, slots=True)

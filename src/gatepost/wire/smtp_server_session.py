@@ -43,6 +43,7 @@ class Session(Dialogue):
         self._requires_tls = requires_tls
         self._auth_failures = 0
         self._auth: AuthExchange | None = None
+        self._refusal: tuple[int, str, str] | None = None
         self._output.append(fixed_reply(220, None, f"{options.hostname} ESMTP Gatepost"))
         self._reset_session()
 
@@ -66,6 +67,14 @@ class Session(Dialogue):
         self._has_authenticated = True
 
     def _refuse_authentication(self, code: int, enhanced: str, text: str) -> None:
+        assert self._auth is not None
+        challenge = self._auth.challenge_after_refusal()
+        if challenge is not None and code == 535 and self._refusal is None:
+            self._refusal = (code, enhanced, text)  # said once the client answered the challenge (RFC 7628 §3.2.3)
+            self._phase = Phase.AUTH
+            self.progress += 1
+            self._reply(334, None, challenge)
+            return
         self._auth_failures += 1
         self._resume()
         if self._auth_failures >= self._options.max_auth_failures:
@@ -88,10 +97,12 @@ class Session(Dialogue):
         self._is_extended = False
         self._has_authenticated = False
         self._auth = None
+        self._refusal = None
 
     def _resume(self) -> None:
         self._phase = Phase.COMMAND
         self._auth = None
+        self._refusal = None
         self.progress += 1
 
     def _answered(self, code: int, enhanced: str, text: str) -> None:
@@ -106,6 +117,7 @@ class Session(Dialogue):
         if self._phase is Phase.AUTH:
             self._phase = Phase.COMMAND
             self._auth = None
+            self._refusal = None
 
     def _step_auth(self) -> Step:
         line = self._next_line()
@@ -163,6 +175,9 @@ class Session(Dialogue):
 
     def _respond(self, line: str) -> Authenticate | None:
         assert self._auth is not None
+        if self._refusal is not None:
+            self._refuse_authentication(*self._refusal)
+            return None
         try:
             credentials = self._auth.respond(line)
         except SyntaxRefused as refused:

@@ -2,9 +2,12 @@
 
 from typing import Any
 
-from msgspec import Struct, field
+from msgspec import UNSET, Struct, UnsetType, field
 
 from gatepost.http.problems import ProblemError
+
+Warnings = list[ProblemError] | UnsetType
+"""Left out where there are none."""
 
 
 class SentRecipient(Struct, kw_only=True, omit_defaults=True, frozen=True):
@@ -18,12 +21,13 @@ class SentRecipient(Struct, kw_only=True, omit_defaults=True, frozen=True):
 
 
 class SentMessage(Struct, kw_only=True, frozen=True, tag_field="object", tag="message"):
-    """A message that is stored."""
+    """A message that is stored; `warnings` say what its sender should know of, although it was taken."""
 
     id: str
     status: str
     sandbox: bool
     recipients: list[SentRecipient]
+    warnings: Warnings = UNSET
 
 
 class Refusal(Struct, kw_only=True, frozen=True, tag_field="object", tag="refusal"):
@@ -43,9 +47,18 @@ class BatchAnswer(Struct, kw_only=True, frozen=True, tag_field="object", tag="ba
 
 
 class Validation(Struct, kw_only=True, frozen=True, tag_field="object", tag="validation"):
-    """The message would be accepted."""
+    """The message would be accepted; `warnings` as sending it would give them."""
 
     is_valid: bool = True
+    warnings: Warnings = UNSET
+
+
+class PolicyAnswer(Struct, kw_only=True, frozen=True, tag_field="object", tag="policy"):
+    """How strict each rule on content and recipients is."""
+
+    rules: dict[str, str]
+    own: list[str]
+    operator_only: list[str]
 
 
 class RecipientAnswer(Struct, kw_only=True, frozen=True, tag_field="object", tag="recipient"):
@@ -172,26 +185,58 @@ class DomainAnswer(Struct, kw_only=True, frozen=True, tag_field="object", tag="d
 
 
 class KeyAnswer(Struct, kw_only=True, frozen=True, tag_field="object", tag="key"):
-    """An API key without its secret; `hint` is its end."""
+    """An API key without its secret; `hint` is its end. `old_secret_until` is when the secret before the last rotation ends."""
 
     id: str
     name: str
     mode: str
     hint: str
+    scopes: list[str]
+    domains: list[str]
+    streams: list[str]
+    cidrs: list[str]
+    trust_cidrs: list[str]
+    limits: list[str]
     created_at: str
+    expires_at: str | None
     revoked_at: str | None
+    old_secret_until: str | None
+    last_used_at: str | None = None
+    last_used_from: str | None = None
 
 
-class MadeKeyAnswer(Struct, kw_only=True, frozen=True, tag_field="object", tag="key"):
-    """A new API key; `key` is shown this once."""
+class MadeKeyAnswer(KeyAnswer, kw_only=True, frozen=True, tag_field="object", tag="key"):
+    """An API key with its new secret; `key` is shown this once."""
 
-    id: str
-    name: str
-    mode: str
-    hint: str
-    created_at: str
-    revoked_at: str | None
     key: str
+
+
+class OAuthClientAnswer(Struct, kw_only=True, frozen=True, tag_field="object", tag="oauth_client"):
+    """An OAuth client without its secret; `hint` is the secret's end, empty when the client signs assertions instead."""
+
+    id: str
+    name: str
+    mode: str
+    hint: str
+    scopes: list[str]
+    domains: list[str]
+    streams: list[str]
+    cidrs: list[str]
+    limits: list[str]
+    jwks: dict[str, Any] | None
+    created_at: str
+    expires_at: str | None
+    revoked_at: str | None
+    old_secret_until: str | None
+    last_used_at: str | None = None
+    last_used_from: str | None = None
+
+
+class MadeOAuthClientAnswer(OAuthClientAnswer, kw_only=True, frozen=True, tag_field="object", tag="oauth_client"):
+    """An OAuth client with its new secret, which is shown this once; null when it signs assertions instead."""
+
+    client_id: str
+    client_secret: str | None
 
 
 class SuppressionAnswer(Struct, kw_only=True, frozen=True, tag_field="object", tag="suppression"):
@@ -238,6 +283,13 @@ class DomainPage(Struct, kw_only=True, frozen=True):
     """Domains, the newest first."""
 
     data: list[DomainAnswer]
+    has_more: bool
+
+
+class OAuthClientPage(Struct, kw_only=True, frozen=True):
+    """OAuth clients, the newest first."""
+
+    data: list[OAuthClientAnswer]
     has_more: bool
 
 

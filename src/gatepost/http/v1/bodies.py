@@ -2,7 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Raw, Struct, field
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
+
+from gatepost.domain.access import Scope
+from gatepost.domain.message import DEFAULT_STREAM
 
 Strings = dict[str, str]
 
@@ -121,6 +124,18 @@ class RawBatchBody(Body):
     mode: Mode = "strict"
 
 
+class Glimpse(Struct):
+    """All of a message that tells how urgent it is; the rest is skipped."""
+
+    stream: str = DEFAULT_STREAM
+
+
+class BatchGlimpse(Struct):
+    """The same of a batch."""
+
+    messages: list[Glimpse] = field(default_factory=list)
+
+
 class RescheduleBody(Body):
     """A new time for a scheduled message."""
 
@@ -133,11 +148,88 @@ class DomainBody(Body):
     name: Annotated[str, Meta(min_length=1, max_length=1000, examples=["acme.example"])]
 
 
-class KeyBody(Body):
-    """A key to make."""
+Scopes = Annotated[
+    list[Scope], Meta(min_length=1, max_length=50, description="what it may do; without it everything that the caller may do in the tenant")
+]
+Domains = Annotated[list[str], Meta(max_length=100, description="sender's domains that it may use; empty is every domain of the tenant")]
+Streams = Annotated[list[str], Meta(max_length=10, description="streams that it may use; empty is every stream")]
+Cidrs = Annotated[list[str], Meta(max_length=100, description="networks that it may come from; empty is everywhere")]
+KeyLimits = Annotated[list[str], Meta(max_length=20, description="its own limits, such as messages=10/minute, besides the tenant's")]
+KeyName = Annotated[str, Meta(min_length=1, max_length=100, description="for people: what uses it")]
+KeyModeText = Annotated[Literal["live", "test"], Meta(description="mail sent with a test key never leaves the sandbox")]
+OverlapS = Annotated[int, Meta(ge=0, le=30 * 86400, description="seconds for which the old secret is taken, too")]
 
-    name: Annotated[str, Meta(min_length=1, max_length=100, description="for people: what uses it")]
-    mode: Annotated[Literal["live", "test"], Meta(description="mail sent with a test key never leaves the sandbox")] = "live"
+
+class KeyBody(Body):
+    """A key to make. Nobody gives more than they have; what is left open is taken over from the caller."""
+
+    name: KeyName
+    mode: KeyModeText = "live"
+    scopes: Scopes | None = None
+    domains: Domains = []
+    streams: Streams = []
+    cidrs: Cidrs = []
+    limits: KeyLimits = []
+    expires_at: Moment | None = None
+
+
+class KeyChangesBody(Body):
+    """What to change of a key; what is missing stays as it is. An empty list narrows nothing any more."""
+
+    name: KeyName | None = None
+    scopes: Scopes | None = None
+    domains: Domains | None = None
+    streams: Streams | None = None
+    cidrs: Cidrs | None = None
+    limits: KeyLimits | None = None
+
+
+class RotateBody(Body):
+    """How to exchange a secret."""
+
+    overlap_s: OverlapS = 3600
+
+
+class OAuthClientBody(Body):
+    """An OAuth client to make. Nobody gives more than they have; what is left open is taken over from the caller."""
+
+    name: KeyName
+    mode: KeyModeText = "live"
+    scopes: Scopes | None = None
+    domains: Domains = []
+    streams: Streams = []
+    cidrs: Cidrs = []
+    limits: KeyLimits = []
+    expires_at: Moment | None = None
+    jwks: (
+        Annotated[
+            dict[str, Any],
+            Meta(description="public keys (RFC 7517); the client then proves itself by private_key_jwt and gets no secret"),
+        ]
+        | None
+    ) = None
+
+
+Strictness = Literal["off", "warn", "refuse"] | None | UnsetType
+"""Null goes back to the gateway's own value."""
+
+
+class PolicyBody(Body):
+    """Rules with their new strictness; what is left out stays as it is, and null goes back to the gateway's own value."""
+
+    recipient_domains: Strictness = UNSET
+    typos: Strictness = UNSET
+    disposable: Strictness = UNSET
+    roles: Strictness = UNSET
+    attachments: Strictness = UNSET
+    macros: Strictness = UNSET
+    active_content: Strictness = UNSET
+    encrypted_archives: Strictness = UNSET
+    variables_links: Strictness = UNSET
+    variables_markup: Strictness = UNSET
+    links: Strictness = UNSET
+    html: Strictness = UNSET
+    spam: Strictness = UNSET
 
 
 class SuppressionBody(Body):

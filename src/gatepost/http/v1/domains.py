@@ -16,7 +16,7 @@ _SMALL = 64 * 1024
 async def add(request: Request) -> Answer:
     """Add a domain; DNS decides whether it may be used."""
     body = decode.read_json(await decode.read_body(request, _SMALL), DomainBody)
-    view = await request.deps.domains.add(request.caller.tenant_id, body.name)
+    view = await request.deps.domains.add(request.caller.tenant_id, body.name, by=request.caller.actor)
     return as_json(writing.domain(view), 201, [(b"location", f"/v1/domains/{view.domain.id}".encode())])
 
 
@@ -39,17 +39,18 @@ async def get(request: Request) -> Answer:
 
 async def verify(request: Request) -> Answer:
     """Look the records up in DNS."""
-    return as_json(writing.domain(await request.deps.domains.verify(request.caller.tenant_id, _which(request))))
+    return as_json(writing.domain(await request.deps.domains.verify(request.caller.tenant_id, _which(request), by=request.caller.actor)))
 
 
 async def rotate(request: Request) -> Answer:
     """Make new DKIM keys."""
-    return as_json(writing.domain(await request.deps.domains.rotate_dkim(request.caller.tenant_id, _which(request))))
+    rotated = await request.deps.domains.rotate_dkim(request.caller.tenant_id, _which(request), by=request.caller.actor)
+    return as_json(writing.domain(rotated))
 
 
 async def remove(request: Request) -> Answer:
     """Remove a domain with its keys."""
-    await request.deps.domains.remove(request.caller.tenant_id, _which(request))
+    await request.deps.domains.remove(request.caller.tenant_id, _which(request), by=request.caller.actor)
     return NO_CONTENT
 
 

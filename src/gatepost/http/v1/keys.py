@@ -1,19 +1,28 @@
-"""API keys: make (the secret is shown once), list, revoke."""
+"""API keys: make (the secret is shown once), list, look at, change, rotate, revoke."""
 
-from gatepost import ids
+from typing import Any
+
 from gatepost.domain.access import Scope
-from gatepost.domain.errors import Refused, invalid
-from gatepost.domain.tenant import KeyMode
+from gatepost.domain.errors import invalid
+from gatepost.domain.tenant import ApiKey, KeyMode
 from gatepost.http import decode, paging
 from gatepost.http.exchange import NO_CONTENT, Answer, Endpoint, Parameter, Request, as_json
-from gatepost.http.v1 import answers, writing
-from gatepost.http.v1.bodies import KeyBody
+from gatepost.http.v1 import answers, asking, writing
+from gatepost.http.v1.bodies import KeyBody, KeyChangesBody, RotateBody
 from gatepost.mime.checks import text_faults
-from gatepost.observe import maillog
-from gatepost.store import tenants
-from gatepost.tenants import keys
+from gatepost.tenants import grants
+from gatepost.tenants.key_register import Changes, Keys
 
 _SMALL = 64 * 1024
+
+
+def _keys(request: Request) -> Keys:
+    return Keys(request.deps.engine, request.deps.clock, request.deps.directory)
+
+
+async def _find(request: Request) -> ApiKey:
+    """Find the key of the path, before its body is looked at: what belongs to others is not there, whatever is asked."""
+    return await _keys(request).get(request.caller.tenant_id, str(request.params["key_id"]))
 
 
 async def make(request: Request) -> Answer:
@@ -21,40 +30,60 @@ async def make(request: Request) -> Answer:
     body = decode.read_json(await decode.read_body(request, _SMALL), KeyBody)
     if faults := text_faults("/name", body.name, 100):
         raise invalid(*faults)
-    mode = KeyMode(body.mode)
-    if request.caller.is_test and mode is KeyMode.LIVE:
-        raise Refused("permission_denied", "a test key cannot make live keys: its mail would leave the sandbox")
-    secret = keys.make_secret(mode)
-    made = keys.describe(secret, tenant_id=request.caller.tenant_id, name=body.name, mode=mode, now=request.deps.clock.now())
-    await request.deps.engine.write(lambda conn: tenants.insert_key(conn, made, keys.hash_secret(secret)))
-    await request.deps.directory.refresh()
-    maillog.changed("key_made", tenant_id=made.tenant_id, key_id=made.id, mode=mode.value, by_key_id=request.caller.principal.id)
-    return as_json(writing.made_key(made, secret), 201)
+    caller = request.caller
+    restrictions = grants.read(asking.asked(body), request.deps.clock.now(), grants.scopes_of(caller.principal))
+    made = await _keys(request).create(
+        caller.tenant_id, body.name, KeyMode(body.mode), restrictions, by=caller.actor, maker=caller.principal
+    )
+    return as_json(writing.made_key(made.key, made.secret), 201)
 
 
 async def list_keys(request: Request) -> Answer:
     """List keys, revoked ones too, the newest first."""
     query = request.query(*paging.NAMES)
     cursor = paging.read(query, "key")
-    rows = await request.deps.engine.read(lambda conn: tenants.keys(conn, request.caller.tenant_id))
-    newest_first = [key for key, _ in reversed(rows)]
+    newest_first = list(reversed(await _keys(request).list(request.caller.tenant_id)))
     page, has_more = paging.trim(paging.slice_of(newest_first, cursor, lambda key: key.id), cursor)
-    written = [writing.key(key) for key in page]
+    uses = await _keys(request).uses(page)
+    written = [writing.key(key, uses.get(key.id)) for key in page]
     return as_json(
         answers.KeyPage(data=written, has_more=has_more), headers=paging.links(request, query, cursor, written, has_more=has_more)
     )
 
 
+async def get(request: Request) -> Answer:
+    """Return one key."""
+    found = await _find(request)
+    uses = await _keys(request).uses([found])
+    return as_json(writing.key(found, uses.get(found.id)))
+
+
+async def change(request: Request) -> Answer:
+    """Change a key's name or restrictions."""
+    await _find(request)
+    body = decode.read_json(await decode.read_body(request, _SMALL), KeyChangesBody)
+    if body.name is not None and (faults := text_faults("/name", body.name, 100)):
+        raise invalid(*faults)
+    changes = Changes(name=body.name, restrictions=asking.changes(body, request.deps.clock.now()))
+    caller = request.caller
+    changed = await _keys(request).update(caller.tenant_id, str(request.params["key_id"]), changes, by=caller.actor, maker=caller.principal)
+    return as_json(writing.key(changed))
+
+
+async def rotate(request: Request) -> Answer:
+    """Give a key a new secret; the old one works until the overlap ends."""
+    await _find(request)
+    body = await asking.rotation(request)
+    caller = request.caller
+    rotated = await _keys(request).rotate(
+        caller.tenant_id, str(request.params["key_id"]), body.overlap_s * 1000, by=caller.actor, maker=caller.principal
+    )
+    return as_json(writing.made_key(rotated.key, rotated.secret))
+
+
 async def revoke(request: Request) -> Answer:
     """Revoke a key: it is refused from the next request on."""
-    key_id, tenant_id, now = str(request.params["key_id"]), request.caller.tenant_id, request.deps.clock.now()
-    is_there = ids.is_valid(key_id, "key") and await request.deps.engine.write(
-        lambda conn: tenants.revoke_key(conn, tenant_id, key_id, now)
-    )
-    if not is_there:
-        raise Refused("not_found", "there is no such key")
-    await request.deps.directory.refresh()
-    maillog.changed("key_revoked", tenant_id=tenant_id, key_id=key_id, by_key_id=request.caller.principal.id)
+    await _keys(request).revoke(request.caller.tenant_id, str(request.params["key_id"]), by=request.caller.actor)
     return NO_CONTENT
 
 
@@ -65,6 +94,8 @@ _KEY_ID = Parameter(
     is_required=True,
     schema={"type": "string", "pattern": "^key_[0-7][0-9a-hjkmnp-tv-z]{25}$"},
 )
+_BODY_CODES = ("validation_failed", "malformed_request", "payload_too_large", "unsupported_media_type")
+_SHARED: dict[str, Any] = {"tag": "keys", "parameters": (_KEY_ID,)}
 
 ENDPOINTS = [
     Endpoint(
@@ -78,7 +109,7 @@ ENDPOINTS = [
         body=KeyBody,
         answers={201: answers.MadeKeyAnswer},
         description="The answer is the only place where the secret is ever shown.",
-        codes=("permission_denied", "validation_failed", "malformed_request", "payload_too_large", "unsupported_media_type"),
+        codes=("permission_denied", *_BODY_CODES),
     ),
     Endpoint(
         method="GET",
@@ -92,6 +123,45 @@ ENDPOINTS = [
         answer_headers=paging.LINK,
         parameters=paging.parameters("key"),
         codes=("validation_failed",),
+        description="`last_used_at` may lag by half a minute.",
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/keys/{key_id:str}",
+        run=get,
+        name="getKey",
+        scope=Scope.KEYS_READ,
+        summary="Look at an API key",
+        answers={200: answers.KeyAnswer},
+        codes=("not_found",),
+        **_SHARED,
+    ),
+    Endpoint(
+        method="PATCH",
+        path="/v1/keys/{key_id:str}",
+        run=change,
+        name="changeKey",
+        scope=Scope.KEYS_WRITE,
+        summary="Change an API key",
+        body=KeyChangesBody,
+        answers={200: answers.KeyAnswer},
+        description="Its secret stays. Neither the key as it was nor as it will be may have more than the caller.",
+        codes=("not_found", "conflict", "permission_denied", *_BODY_CODES),
+        **_SHARED,
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/keys/{key_id:str}/rotate",
+        run=rotate,
+        name="rotateKey",
+        scope=Scope.KEYS_WRITE,
+        summary="Give an API key a new secret",
+        body=RotateBody,
+        is_body_optional=True,
+        answers={200: answers.MadeKeyAnswer},
+        description="The old secret is taken for `overlap_s` seconds more; id, limits and history stay.",
+        codes=("not_found", "conflict", "permission_denied", *_BODY_CODES),
+        **_SHARED,
     ),
     Endpoint(
         method="DELETE",
@@ -100,9 +170,8 @@ ENDPOINTS = [
         name="revokeKey",
         scope=Scope.KEYS_WRITE,
         summary="Revoke an API key",
-        tag="keys",
         answers={204: None},
-        parameters=(_KEY_ID,),
         codes=("not_found",),
+        **_SHARED,
     ),
 ]

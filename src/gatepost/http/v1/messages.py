@@ -39,7 +39,7 @@ async def list_messages(request: Request) -> Answer:
     """List messages, the newest first."""
     query = request.query(*_FILTERS, *paging.NAMES)
     cursor = paging.read(query, "msg")
-    wanted = _filter(query)
+    wanted = _filter(query, request.deps.settings.limits.search_messages)
     tenant_id = request.caller.tenant_id
 
     def load(conn: Connection) -> tuple[list[Row[Any]], bool, dict[str, list[Row[Any]]]]:
@@ -81,9 +81,11 @@ async def get_raw(request: Request) -> Answer:
             return captured.encoding, bytes(captured.data)
         return messages.body_of(conn, row.id) if n is None else None
 
-    _, stored = await _load(request, load)
+    row, stored = await _load(request, load)
     if stored is None:
         raise Refused("not_found", "nothing was captured for this recipient")
+    if not row.is_sandbox:
+        await request.deps.control.record_view(row.tenant_id, row.id, by=request.caller.actor)
     return Answer(200, request.deps.blobs.get(*stored), b"message/rfc822", _SAFE)
 
 
@@ -116,14 +118,14 @@ async def explain(request: Request) -> Answer:
 async def cancel(request: Request) -> Answer:
     """Cancel every recipient that still waits."""
     message_id = _id(request)
-    count = await request.deps.control.cancel(request.caller.tenant_id, message_id)
+    count = await request.deps.control.cancel(request.caller.tenant_id, message_id, by=request.caller.actor)
     return as_json(answers.Changed(id=message_id, recipients=count))
 
 
 async def retry(request: Request) -> Answer:
     """Try again now what is deferred, failed, expired or cancelled."""
     message_id = _id(request)
-    count = await request.deps.control.retry(request.caller.tenant_id, message_id)
+    count = await request.deps.control.retry(request.caller.tenant_id, message_id, by=request.caller.actor)
     return as_json(answers.Changed(id=message_id, recipients=count))
 
 
@@ -133,7 +135,7 @@ async def reschedule(request: Request) -> Answer:
     body = decode.read_json(await decode.read_body(request, _SMALL), RescheduleBody)
     scheduled_at = moment_of(body.scheduled_at, "/scheduled_at")
     assert scheduled_at is not None
-    count = await request.deps.control.reschedule(request.caller.tenant_id, message_id, scheduled_at)
+    count = await request.deps.control.reschedule(request.caller.tenant_id, message_id, scheduled_at, by=request.caller.actor)
     return as_json(answers.Changed(id=message_id, recipients=count))
 
 
@@ -174,7 +176,7 @@ def _recipient_number(request: Request, recipient_id: str | None) -> int | None:
     return n
 
 
-def _filter(query: dict[str, str]) -> messages.Filter:
+def _filter(query: dict[str, str], depth: int) -> messages.Filter:
     faults: list[Fault] = []
     if "status" in query and query["status"] not in frozenset(Status):
         faults.append(Fault("status", "unknown_status", f"the statuses are {', '.join(Status)}"))
@@ -192,6 +194,7 @@ def _filter(query: dict[str, str]) -> messages.Filter:
         text=query.get("q"),
         since=since,
         until=until,
+        depth=depth,
     )
 
 
@@ -235,7 +238,11 @@ _LIST = (
     Parameter(name="since", place="query", description="only messages accepted then or later", schema=_TIME),
     Parameter(name="until", place="query", description="only messages accepted before", schema=_TIME),
     Parameter(
-        name="q", place="query", description="part of the subject, of From or of an address", schema={"type": "string", "maxLength": 1000}
+        name="q",
+        place="query",
+        description="part of the subject, of From or of an address; searched in the newest messages only (limits.search_messages), since"
+        " they are stored sealed; a whole address finds older mail to it too",
+        schema={"type": "string", "maxLength": 1000},
     ),
     *paging.parameters("msg"),
 )

@@ -116,5 +116,6 @@ ENDPOINTS = [
             IDEMPOTENCY_KEY,
         ),
         codes=SENDING_CODES,
+        is_sending=True,
     )
 ]

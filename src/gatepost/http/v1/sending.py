@@ -6,16 +6,19 @@ Not here: how a body becomes a submission (submission), whether it is accepted (
 """
 
 import hashlib
+from dataclasses import replace
 
-from gatepost.accept import Accepted, AcceptedMessage, Idempotency
+import msgspec
+
+from gatepost.accept import Accepted, AcceptedMessage, Acceptor, Idempotency
 from gatepost.domain.access import Scope
 from gatepost.domain.errors import Fault, Refused, invalid
 from gatepost.domain.message import Submission
 from gatepost.http import decode
 from gatepost.http.exchange import Answer, Endpoint, Parameter, Request, as_json
 from gatepost.http.v1 import answers, writing
-from gatepost.http.v1.bodies import BatchBody, MessageBody, RawBatchBody, SendBody
-from gatepost.http.v1.submission import relocate, submission_of, submissions_of
+from gatepost.http.v1.bodies import BatchBody, BatchGlimpse, Glimpse, MessageBody, RawBatchBody, SendBody
+from gatepost.http.v1.submission import relocate, relocated, submission_of, submissions_of
 from gatepost.settings import Limits
 
 BATCH_BYTES = 64 * 1024 * 1024
@@ -31,6 +34,9 @@ SENDING_CODES = (
     "validation_failed",
     "all_recipients_suppressed",
     "too_many_recipients",
+    "content_refused",
+    "insufficient_balance",
+    "scanner_unavailable",
     "overloaded",
 )
 
@@ -78,6 +84,7 @@ async def send(request: Request) -> Answer:
     """Accept one message, or one for each personalization."""
     deps = request.deps
     raw = await decode.read_body(request, body_limit(deps.settings.limits))
+    _check_room(deps.acceptor, raw, Glimpse)
     key = idempotency_of(request, raw)
     body = decode.read_json(raw, SendBody)
     if body.personalizations is not None:
@@ -96,13 +103,19 @@ async def _send_several(request: Request, body: SendBody, key: Idempotency | Non
         accepted = await deps.acceptor.submit_batch(request.caller, submissions, "strict", key)
     except Refused as refusal:
         raise relocate(refusal, body) from None
-    return as_json([writing.sent(one) for one in accepted.results if isinstance(one, AcceptedMessage)], 202, replayed(accepted))
+    written = [
+        writing.sent(msgspec.structs.replace(one, warnings=relocated(one.warnings, body, n)) if one.warnings else one)
+        for n, one in enumerate(accepted.results)
+        if isinstance(one, AcceptedMessage)
+    ]
+    return as_json(written, 202, replayed(accepted))
 
 
 async def send_batch(request: Request) -> Answer:
     """Accept independent messages: all or none, or those that are valid."""
     deps = request.deps
     raw = await decode.read_body(request, BATCH_BYTES)
+    _check_room(deps.acceptor, raw, BatchGlimpse)
     key = idempotency_of(request, raw)
     body = decode.read_json(raw, RawBatchBody)
     limit = deps.settings.limits.batch_messages
@@ -112,6 +125,17 @@ async def send_batch(request: Request) -> Answer:
     submissions = [_part(bytes(one), deps.settings.limits, now) for one in body.messages]
     accepted = await deps.acceptor.submit_batch(request.caller, submissions, body.mode, key)
     return as_json(writing.batch(accepted.results), 202, replayed(accepted))
+
+
+def _check_room(acceptor: Acceptor, raw: bytes, kind: type[Glimpse] | type[BatchGlimpse]) -> None:
+    """Under pressure: refuse a request by its streams alone, at a tenth of the cost of reading it."""
+    if not acceptor.is_pressed:
+        return
+    try:
+        seen = msgspec.json.decode(raw, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return  # what is wrong with it is told as always
+    acceptor.check([seen.stream] if isinstance(seen, Glimpse) else [one.stream for one in seen.messages])
 
 
 def _part(raw: bytes, limits: Limits, now: int) -> Submission | Refused:
@@ -126,15 +150,16 @@ async def validate(request: Request) -> Answer:
     deps = request.deps
     body = decode.read_json(await decode.read_body(request, body_limit(deps.settings.limits)), SendBody)
     if body.personalizations is None:
-        await deps.acceptor.validate(request.caller, submission_of(body, deps.settings.limits, deps.clock.now()))
-        return as_json(answers.Validation())
+        warnings = await deps.acceptor.validate(request.caller, submission_of(body, deps.settings.limits, deps.clock.now()))
+        return as_json(writing.validation(warnings))
+    found: list[Fault] = []
     for n, submission in enumerate(submissions_of(body, deps.settings.limits, deps.clock.now())):
         try:
-            await deps.acceptor.validate(request.caller, submission)
+            found += relocated(await deps.acceptor.validate(request.caller, submission), body, n)
         except Refused as refusal:
-            moved = tuple(Fault(f"/messages/{n}{fault.pointer}", fault.code, fault.detail) for fault in refusal.faults)
+            moved = tuple(replace(fault, pointer=f"/messages/{n}{fault.pointer}") for fault in refusal.faults)
             raise relocate(Refused(refusal.code, refusal.detail, moved), body) from None
-    return as_json(answers.Validation())
+    return as_json(writing.validation(list(dict.fromkeys(found))))
 
 
 ENDPOINTS = [
@@ -153,6 +178,7 @@ ENDPOINTS = [
         parameters=(IDEMPOTENCY_KEY,),
         answer_headers={"Idempotent-Replayed": "`true` where this is the answer of an earlier request"},
         codes=SENDING_CODES,
+        is_sending=True,
     ),
     Endpoint(
         method="POST",
@@ -168,6 +194,7 @@ ENDPOINTS = [
         parameters=(IDEMPOTENCY_KEY,),
         answer_headers={"Idempotent-Replayed": "`true` where this is the answer of an earlier request"},
         codes=SENDING_CODES,
+        is_sending=True,
     ),
     Endpoint(
         method="POST",
@@ -179,6 +206,6 @@ ENDPOINTS = [
         tag=_TAG,
         body=SendBody,
         answers={200: answers.Validation},
-        codes=tuple(code for code in SENDING_CODES if not code.startswith(("idempotency", "all_", "over"))),
+        codes=tuple(code for code in SENDING_CODES if not code.startswith(("idempotency", "all_", "insufficient", "over"))),
     ),
 ]

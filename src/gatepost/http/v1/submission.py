@@ -26,7 +26,7 @@ _NOBODY = Mailbox(Address("nobody", "invalid.invalid"))
 """Stands in for an address that cannot be read, so that the other fields can still be checked."""
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)")
-_MODIFIABLE = ("to", "cc", "bcc", "subject", "headers", "metadata")
+_MODIFIABLE = ("to", "cc", "bcc", "subject", "headers", "metadata", "variables")
 
 
 @dataclass(slots=True)
@@ -144,7 +144,7 @@ def submissions_of(body: bodies.SendBody, limits: Limits, now: Instant) -> list[
         ]
     if reader.faults:
         raise invalid(*reader.faults)
-    faults = [fault for n, one in enumerate(made) for fault in _relocated(check_submission(one, limits), body, n)]
+    faults = [fault for n, one in enumerate(made) for fault in relocated(check_submission(one, limits), body, n)]
     if faults:
         raise invalid(*dict.fromkeys(faults))
     return [_rendered_for(one, body, n) for n, one in enumerate(made)]
@@ -156,7 +156,7 @@ def relocate(refusal: Refused, body: bodies.SendBody) -> Refused:
     for fault in refusal.faults:
         _, head, *rest = [*fault.pointer.split("/", 3), ""]
         if head == "messages" and rest[0].isdigit():
-            faults += _relocated([replace(fault, pointer=f"/{rest[1]}" if rest[1] else "")], body, int(rest[0]))
+            faults += relocated([replace(fault, pointer=f"/{rest[1]}" if rest[1] else "")], body, int(rest[0]))
         else:
             faults.append(fault)
     return Refused(refusal.code, refusal.detail, tuple(dict.fromkeys(faults)), refusal.retry_after_s)
@@ -229,8 +229,12 @@ def _personalized(reader: _Reader, shared: Submission, one: bodies.Personalizati
     )
 
 
-def _relocated(faults: Sequence[Fault], body: bodies.SendBody, n: int) -> list[Fault]:
-    """Point to the personalization where it gave the field, else to the field that all share."""
+def relocated(faults: Sequence[Fault], body: bodies.SendBody, n: int) -> list[Fault]:
+    """
+    Turn pointers into one of several messages into pointers into the body.
+
+    They lead to the personalization where it gave the field, else to the field that all share.
+    """
     assert body.personalizations is not None
     one, at = body.personalizations[n], f"/personalizations/{n}"
     return [replace(fault, pointer=at + fault.pointer) if _is_own(one, fault.pointer) else fault for fault in faults]
@@ -240,8 +244,9 @@ def _is_own(one: bodies.Personalization, place: str) -> bool:
     name, _, key = place.strip("/").partition("/")
     if name not in _MODIFIABLE:
         return not name
-    if name in {"headers", "metadata"} and key:
-        given: Mapping[str, str] = getattr(one, name) or {}
+    if name in {"headers", "metadata", "variables"} and key:
+        given: Mapping[str, Any] = getattr(one, name) or {}
+        key = key.partition("/")[0]
         return key.replace("~1", "/").replace("~0", "~") in given
     return name in {"to", "cc", "bcc"} or getattr(one, name) is not None
 
@@ -254,7 +259,7 @@ def _rendered_for(submission: Submission, body: bodies.SendBody, n: int) -> Subm
     try:
         return _rendered(submission, {**(body.variables or {}), **(own or {})})
     except Refused as refusal:
-        raise Refused(refusal.code, refusal.detail, tuple(_relocated(refusal.faults, body, n))) from None
+        raise Refused(refusal.code, refusal.detail, tuple(relocated(refusal.faults, body, n))) from None
 
 
 def _rendered(submission: Submission, variables: dict[str, Any]) -> Submission:
@@ -272,6 +277,7 @@ def _rendered(submission: Submission, variables: dict[str, Any]) -> Submission:
         subject=render("subject", submission.subject),
         text=None if submission.text is None else render("text", submission.text),
         html=None if submission.html is None else render("html", submission.html),
+        variables=variables,
     )
     if faults:
         raise invalid(*faults)

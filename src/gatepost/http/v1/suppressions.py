@@ -63,7 +63,7 @@ async def get(request: Request) -> Answer:
 async def remove(request: Request) -> Answer:
     """Lift the suppressions of an address: all, or the one for a stream."""
     stream, address, tenant_id = _stream(request), _address(request), request.caller.tenant_id
-    await Suppressions(request.deps.engine, request.deps.clock).lift(tenant_id, address, stream)
+    await Suppressions(request.deps.engine, request.deps.clock).lift(tenant_id, address, stream, by=request.caller.actor)
     maillog.changed("suppression_removed", tenant_id=tenant_id, address=maillog.mask(address.key), by_key_id=request.caller.principal.id)
     return NO_CONTENT
 
@@ -89,7 +89,7 @@ async def _add(request: Request, wanted: Sequence[Suppression], faults: Sequence
     if faults:
         raise invalid(*faults)
     tenant_id = request.caller.tenant_id
-    added = await Suppressions(request.deps.engine, request.deps.clock).add(tenant_id, wanted)
+    added = await Suppressions(request.deps.engine, request.deps.clock).add(tenant_id, wanted, by=request.caller.actor)
     renewed = len(wanted) - added.new
     maillog.changed("suppressions_added", tenant_id=tenant_id, added=added.new, renewed=renewed, by_key_id=request.caller.principal.id)
     return added

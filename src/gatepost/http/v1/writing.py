@@ -3,15 +3,18 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from msgspec import UNSET
 from sqlalchemy import Row
 
 from gatepost import ids
 from gatepost.accept import AcceptedMessage, RefusedMessage
 from gatepost.clock import Instant, iso
+from gatepost.domain.errors import Fault
 from gatepost.domain.recipient import Status, message_status
-from gatepost.domain.tenant import ApiKey, Domain
-from gatepost.http.problems import errors_of
+from gatepost.domain.tenant import ApiKey, Domain, OAuthClient
+from gatepost.http.problems import errors_of, warnings_of
 from gatepost.http.v1 import answers
+from gatepost.store.last_use import LastUse
 from gatepost.tenants.domains import DomainView
 
 
@@ -26,7 +29,18 @@ def sent(result: AcceptedMessage) -> answers.SentMessage:
         answers.SentRecipient(id=one.id, address=one.address, kind=one.kind, status=one.status, reason=one.reason)
         for one in result.recipients
     ]
-    return answers.SentMessage(id=result.id, status=result.status, sandbox=result.is_sandbox, recipients=recipients)
+    return answers.SentMessage(
+        id=result.id,
+        status=result.status,
+        sandbox=result.is_sandbox,
+        recipients=recipients,
+        warnings=warnings_of(result.warnings) if result.warnings else UNSET,
+    )
+
+
+def validation(warnings: Sequence[Fault]) -> answers.Validation:
+    """Write what a check of a message found."""
+    return answers.Validation(warnings=warnings_of(warnings) if warnings else UNSET)
 
 
 def batch(results: Sequence[AcceptedMessage | RefusedMessage]) -> answers.BatchAnswer:
@@ -135,24 +149,47 @@ def domain(view: DomainView) -> answers.DomainAnswer:
     )
 
 
-def key(one: ApiKey) -> answers.KeyAnswer:
+def _restrictions(one: ApiKey | OAuthClient) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "name": one.name,
+        "mode": one.mode.value,
+        "hint": one.hint,
+        "scopes": sorted(one.scopes),
+        "domains": sorted(one.domains),
+        "streams": sorted(one.streams),
+        "cidrs": [str(network) for network in one.networks],
+        "limits": [str(limit) for limit in one.limits],
+        "created_at": iso(one.created_at),
+        "expires_at": time(one.expires_at),
+        "revoked_at": time(one.revoked_at),
+        "old_secret_until": time(one.previous_until),
+    }
+
+
+def _use(use: LastUse | None) -> dict[str, Any]:
+    return {} if use is None else {"last_used_at": iso(use.used_at), "last_used_from": use.peer}
+
+
+def key(one: ApiKey, use: LastUse | None = None) -> answers.KeyAnswer:
     """Write a key."""
-    return answers.KeyAnswer(
-        id=one.id, name=one.name, mode=one.mode.value, hint=one.hint, created_at=iso(one.created_at), revoked_at=time(one.revoked_at)
-    )
+    return answers.KeyAnswer(trust_cidrs=[str(network) for network in one.trust_networks], **_restrictions(one), **_use(use))
 
 
 def made_key(one: ApiKey, secret: str) -> answers.MadeKeyAnswer:
-    """Write a new key with its secret."""
-    return answers.MadeKeyAnswer(
-        id=one.id,
-        name=one.name,
-        mode=one.mode.value,
-        hint=one.hint,
-        created_at=iso(one.created_at),
-        revoked_at=time(one.revoked_at),
-        key=secret,
-    )
+    """Write a key with its new secret."""
+    return answers.MadeKeyAnswer(trust_cidrs=[str(network) for network in one.trust_networks], key=secret, **_restrictions(one))
+
+
+def client(one: OAuthClient, use: LastUse | None = None) -> answers.OAuthClientAnswer:
+    """Write an OAuth client."""
+    return answers.OAuthClientAnswer(jwks=None if one.jwks is None else dict(one.jwks), **_restrictions(one), **_use(use))
+
+
+def made_client(one: OAuthClient, secret: str | None) -> answers.MadeOAuthClientAnswer:
+    """Write an OAuth client with its new secret."""
+    jwks = None if one.jwks is None else dict(one.jwks)
+    return answers.MadeOAuthClientAnswer(jwks=jwks, client_id=one.id, client_secret=secret, **_restrictions(one))
 
 
 def suppression(row: Row[Any]) -> answers.SuppressionAnswer:

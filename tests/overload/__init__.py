@@ -1,0 +1,1 @@
+"""More than the gateway can take: who is refused, who is not, and how soon all is well again."""

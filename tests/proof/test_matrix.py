@@ -1,0 +1,281 @@
+"""
+Every route x every object of another tenant x every scope: nobody reaches what is not theirs (THREATS 30).
+
+A route that is not in `CASES` fails the test: whoever adds one says here what of another tenant it could reach.
+"""
+
+import re
+import smtplib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from gatepost.dashboard import routes
+from gatepost.dashboard.page import Needs
+from gatepost.domain.access import ROLE_SCOPES, Scope, widened
+from gatepost.http import openapi
+from gatepost.http.app import endpoints
+from tests.proof.world import MARK, World, open_world
+
+PathOf = Callable[[World], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """
+    How one route is tried.
+
+    Attributes:
+        names: What of tenant B its path names; empty for a collection, whose answers must not hold B's marks.
+        path: Used instead of filling the route's own path with `names`.
+        is_above: Only operators pass, and they may: it tells of tenants, never of what is inside them.
+        says: Codes other than `not_found` that also tell nothing of B, for a route that names B's object in its body.
+    """
+
+    names: tuple[str, ...] = ()
+    path: PathOf | None = None
+    body: Callable[[World], Any] = lambda world: None
+    headers: Callable[[World], dict[str, str]] = lambda world: {}
+    says: tuple[str, ...] = ()
+    is_above: bool = False
+
+
+def _mail(world: World) -> dict[str, Any]:
+    return {"from": f"shop@{MARK}.example", "to": ["deliver@example.net"], "subject": "mine now", "text": "Hi"}
+
+
+def _raw(world: World) -> bytes:
+    return f"From: shop@{MARK}.example\r\nTo: deliver@example.net\r\nSubject: mine now\r\n\r\nHi\r\n".encode()
+
+
+_STOLEN = ("domain_not_verified",)
+_MESSAGE = Case(names=("message_id",))
+_DOMAIN = Case(names=("domain",))
+_KEY = Case(names=("key_id",))
+_CLIENT = Case(names=("client_id",))
+_TENANT = Case(is_above=True, names=("tenant_id",))
+
+CASES: dict[str, Case] = {
+    "sendMessage": Case(body=_mail, says=_STOLEN),
+    "sendBatch": Case(body=lambda world: {"messages": [_mail(world)]}, says=("validation_failed", *_STOLEN)),
+    "validateMessage": Case(body=_mail, says=_STOLEN),
+    "sendRaw": Case(
+        body=_raw,
+        headers=lambda world: {"Content-Type": "message/rfc822", "Envelope-To": "deliver@example.net"},
+        says=("validation_failed", *_STOLEN),
+    ),
+    "listMessages": Case(path=lambda world: "/v1/messages?limit=100"),
+    "getMessage": _MESSAGE,
+    "rescheduleMessage": Case(names=("message_id",), body=lambda world: {"scheduled_at": world.b.objects["soon"]}),
+    "listMessageEvents": _MESSAGE,
+    "listMessageAttempts": _MESSAGE,
+    "getMessageSource": _MESSAGE,
+    "explainMessage": _MESSAGE,
+    "cancelMessage": _MESSAGE,
+    "retryMessage": _MESSAGE,
+    "addDomain": Case(body=lambda world: {"name": "new.attacker.example"}, says=("conflict",)),
+    "listDomains": Case(),
+    "getDomain": _DOMAIN,
+    "verifyDomain": _DOMAIN,
+    "rotateDkimKeys": _DOMAIN,
+    "removeDomain": _DOMAIN,
+    "makeKey": Case(body=lambda world: {"name": "mine"}, says=("permission_denied",)),
+    "listKeys": Case(),
+    "getKey": _KEY,
+    "changeKey": Case(names=("key_id",), body=lambda world: {"name": "mine"}),
+    "rotateKey": Case(names=("key_id",), body=lambda world: {}),
+    "revokeKey": _KEY,
+    "makeOAuthClient": Case(body=lambda world: {"name": "mine"}, says=("permission_denied",)),
+    "listOAuthClients": Case(),
+    "getOAuthClient": _CLIENT,
+    "rotateOAuthClientSecret": _CLIENT,
+    "revokeOAuthClient": _CLIENT,
+    "getPolicies": Case(),
+    "changePolicies": Case(body=lambda world: {}),
+    "listPeople": Case(),
+    "invitePerson": Case(body=lambda world: {"email": "new@attacker.example", "role": "viewer"}, says=("conflict", "permission_denied")),
+    "changePersonRole": Case(names=("person_id",), body=lambda world: {"role": "viewer"}),
+    "removePerson": Case(names=("person_id",)),
+    "withdrawInvitation": Case(names=("invitation_id",)),
+    "makeTenant": Case(body=lambda world: {"name": "mine"}, says=("conflict",)),
+    "listTenants": Case(is_above=True),
+    "getTenant": _TENANT,
+    "suspendTenant": _TENANT,
+    "resumeTenant": _TENANT,
+    "getTenantLimits": _TENANT,
+    "setTenantLimits": Case(is_above=True, path=lambda world: f"/v1/tenants/{world.spare_id}/limits", body=lambda world: {"limits": []}),
+    "getTenantBalance": _TENANT,
+    "changeTenantBalance": Case(
+        is_above=True, path=lambda world: f"/v1/tenants/{world.spare_id}/balance", body=lambda world: {"add": "1.00"}
+    ),
+    "showLimits": Case(),
+    "showUsage": Case(),
+    "listAuditEntries": Case(),
+    "listGatewayAuditEntries": Case(is_above=True),
+    "addSuppression": Case(body=lambda world: {"address": "mine@example.net"}),
+    "addSuppressions": Case(body=lambda world: {"suppressions": [{"address": "mine@example.net"}]}),
+    "listSuppressions": Case(),
+    "getSuppression": Case(names=("address",)),
+    "removeSuppression": Case(names=("address",)),
+}
+"""By the endpoint's name."""
+
+
+def _tried() -> Iterator[Any]:
+    return (endpoint for endpoint in endpoints() if not endpoint.is_public)
+
+
+def _path(world: World, endpoint: Any, case: Case) -> str:
+    if case.path is not None:
+        return case.path(world)
+    path = openapi.shown_path(endpoint.path)
+    for name in case.names:
+        path = path.replace(f"{{{name}}}", world.spare_id if name == "tenant_id" else world.b.objects[name])
+    assert "{" not in path, f"{endpoint.name}: say in CASES which object {path} names"
+    return path
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    opened = open_world(tmp_path_factory.mktemp("world") / "data")
+    with opened.serving:
+        yield opened
+
+
+def test_every_route_is_in_the_matrix():
+    """A new route cannot be forgotten."""
+    assert {endpoint.name for endpoint in _tried()} == set(CASES)
+
+
+def _is_right(endpoint: Any, case: Case, holds: frozenset[Scope], answer: Any) -> bool:
+    if case.is_above and endpoint.scope in holds:
+        return answer.status < 500
+    if MARK.encode() in answer.body.replace(f"{MARK}.example".encode(), b"") and case.names == ():
+        return False
+    if endpoint.scope not in holds:
+        return (answer.status, answer.code) == (403, "permission_denied")
+    if case.names:
+        return (answer.status, answer.code) == (404, "not_found")
+    return answer.status < 300 or answer.code in case.says
+
+
+def test_no_scope_reaches_another_tenants_objects(world: World):
+    """A key of tenant A, with each scope and with all, gets 404 for every object of tenant B and 403 without the scope."""
+    before = _state(world)
+    wrong = []
+    cells = 0
+    for endpoint in _tried():
+        case = CASES[endpoint.name]
+        for scope, key in (*world.a.by_scope.items(), (Scope.OPERATOR, world.operator)):
+            holds = widened(frozenset({scope}))
+            answer = world.ask(endpoint.method, _path(world, endpoint, case), key, case.body(world), **case.headers(world))
+            cells += 1
+            if endpoint.name == "suspendTenant" and answer.status < 300:
+                world.ask("POST", f"/v1/tenants/{world.spare_id}/resume", key)
+            if not _is_right(endpoint, case, holds, answer):
+                wrong.append((endpoint.name, scope.value, answer.status, answer.code, answer.body[:120]))
+    assert not wrong, "\n".join(map(str, wrong))
+    assert cells == len(CASES) * len(Scope)
+    assert _state(world) == before, "tenant B's things changed"
+
+
+def test_the_owner_reaches_every_object(world: World):
+    """The same paths answer tenant B itself: the matrix tries things that exist."""
+    for endpoint in _tried():
+        case = CASES[endpoint.name]
+        if endpoint.method == "GET" and case.names and not case.is_above:
+            answer = world.ask("GET", _path(world, endpoint, case), world.b.admin)
+            assert answer.status == 200, (endpoint.name, answer.status, answer.body)
+
+
+_MOVING = {"listAuditEntries", "listKeys", "getKey", "showLimits", "listPeople"}
+"""What changes by itself, or by being asked for: times of last use, what is left of a limit."""
+
+
+def _state(world: World) -> dict[str, bytes]:
+    """All that tenant B can see of its own."""
+    found = {}
+    for endpoint in _tried():
+        case = CASES[endpoint.name]
+        if endpoint.method == "GET" and not case.is_above and endpoint.name not in _MOVING:
+            found[endpoint.name] = world.ask("GET", _path(world, endpoint, case), world.b.admin).body
+    return found
+
+
+PAGES: dict[tuple[str, str], dict[str, str]] = {
+    ("GET", "/"): {},
+    ("GET", "/new"): {},
+    ("GET", "/q"): {},
+    ("POST", "/q"): {"site": "example.net", "action": "pause"},
+    ("GET", "/live"): {},
+    ("GET", "/m/{message_id}"): {},
+    ("POST", "/m/{message_id}"): {"action": "cancel"},
+    ("GET", "/m/{message_id}/html"): {},
+    ("GET", "/m/{message_id}/raw"): {},
+    ("GET", "/m/{message_id}/files/{n}"): {},
+    ("GET", "/people"): {},
+    ("POST", "/people"): {"email": "x@attacker.example", "role": "viewer"},
+    ("POST", "/people/withdraw"): {"invitation": "lnk_0"},
+    ("POST", "/people/{person_id}/role"): {"role": "viewer"},
+    ("POST", "/people/{person_id}/remove"): {},
+    ("POST", "/people/{person_id}/reset"): {},
+    ("GET", "/keys"): {},
+    ("POST", "/keys"): {"name": "mine", "mode": "live"},
+    ("POST", "/keys/{key_id}/revoke"): {},
+}
+"""Every page with a scope, and the form that is sent to it."""
+
+
+def _pages() -> dict[tuple[str, str], Any]:
+    return {(page.method, openapi.shown_path(page.path)): page for page in routes.PAGES if page.scope is not None}
+
+
+def test_every_page_is_in_the_matrix():
+    """A new page that needs a scope cannot be forgotten; one that needs none is about oneself, or open."""
+    assert set(_pages()) == set(PAGES)
+    assert {page.needs for page in routes.PAGES if page.scope is None} <= {Needs.NOTHING, Needs.SESSION, Needs.PERSON}
+
+
+def test_no_role_reaches_another_tenants_things_on_any_page(world: World):
+    """Signed in to tenant A in each role: pages about tenant B's things are 404, pages beyond the role 403, lists hold nothing of B."""
+    wrong = []
+    for role, session in world.a.sessions.items():
+        home = world.browse("GET", "/account", session)
+        token = re.search(rb'name="token" value="([^"]+)"', home.body)
+        assert token is not None, (role, home.status, home.body[:500])
+        for (method, path), page in _pages().items():
+            objects = {**world.b.objects, "n": "0"}
+            filled = re.sub(r"\{(\w+)\}", lambda found: objects[found[1]], path)  # noqa: B023
+            form = {**PAGES[method, path], "token": token[1].decode()} if method == "POST" else None
+            answer = world.browse(method, filled, session, form)
+            if page.scope not in widened(ROLE_SCOPES[role]):
+                is_right = answer.status == 403
+            elif "{" in path:
+                is_right = answer.status == 404
+            else:
+                is_right = answer.status < 500 and MARK.encode() not in answer.body
+            if not is_right:
+                wrong.append((role.value, method, path, answer.status, answer.body[:100]))
+    assert not wrong, wrong
+
+
+def test_no_key_sends_for_another_tenant_over_smtp(world: World):
+    """Each key of tenant A at the SMTP door: without messages:send nothing is taken, with it no mail from tenant B's domain."""
+    host, port = world.serving.listening["smtp"].rsplit(":", 1)
+    for scope, key in world.a.by_scope.items():
+        with smtplib.SMTP(host, int(port), timeout=20) as client:
+            client.ehlo()
+            client.login("any", key)
+            for domain in ("attacker.example", f"{MARK}.example"):
+                content = f"From: shop@{domain}\r\nTo: deliver@example.net\r\nSubject: mine\r\n\r\nHi\r\n"
+                may = domain == "attacker.example" and Scope.MESSAGES_SEND in widened(frozenset({scope}))
+                try:
+                    client.sendmail(f"shop@{domain}", ["deliver@example.net"], content)
+                    was_taken = True
+                except smtplib.SMTPException as refused:
+                    was_taken = False
+                    assert "550" in str(refused), (scope, domain, refused)
+                    client.rset()
+                assert was_taken == may, (scope, domain)
