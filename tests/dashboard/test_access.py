@@ -1,20 +1,27 @@
 """Who may look at the pages."""
 
+import ipaddress
+
 import httpx
 import pytest
 
+from gatepost.domain.access import Scope
 from gatepost.domain.tenant import ApiKey, KeyMode
 from gatepost.store import tenants
 from gatepost.tenants import keys
+from gatepost.tenants.grants import Restrictions
 from tests.dashboard.site import Site
 
 AWAY = {"Host": "gate.acme.example", "Sec-Fetch-Site": "same-origin"}
 
 
-def make_key(site: Site, mode: KeyMode = KeyMode.LIVE, tenant_id: str | None = None) -> tuple[ApiKey, str]:
+def make_key(
+    site: Site, mode: KeyMode = KeyMode.LIVE, tenant_id: str | None = None, narrowed: Restrictions | None = None
+) -> tuple[ApiKey, str]:
     """Make a key; return it with its secret."""
     secret = keys.make_secret(mode)
-    key = keys.describe(secret, tenant_id=tenant_id or site.deps.default_tenant_id, name="test", mode=mode, now=site.deps.clock.now())
+    tenant_id = tenant_id or site.deps.default_tenant_id
+    key = keys.describe(secret, tenant_id=tenant_id, name="test", mode=mode, now=site.deps.clock.now(), restrictions=narrowed)
     site.write(lambda conn: tenants.insert_key(conn, key, keys.hash_secret(secret)))
     site.run(site.deps.directory.refresh())
     return key, secret
@@ -73,6 +80,19 @@ def test_only_a_live_key_of_the_default_tenant_is_an_admin_key(site: Site) -> No
         assert "set-cookie" not in answer.headers
         texts.add(answer.text)
     assert len(texts) == 1
+
+
+def test_a_narrow_key_opens_no_pages_and_one_with_networks_only_from_there(site: Site) -> None:
+    """Scopes, domains and networks of a key hold at this door, too."""
+    far, near = ipaddress.ip_network("192.0.2.0/24"), ipaddress.ip_network("127.0.0.0/8")
+    for narrowed, status in (
+        (Restrictions(scopes=frozenset({Scope.MESSAGES_READ})), 401),
+        (Restrictions(domains=frozenset({"acme.example"})), 401),
+        (Restrictions(networks=(far,)), 401),
+        (Restrictions(expires_at=site.deps.clock.now() - 1), 401),
+        (Restrictions(networks=(near,)), 303),
+    ):
+        assert sign_in(site, make_key(site, narrowed=narrowed)[1]).status_code == status
 
 
 def test_a_revoked_key_ends_its_sessions(site: Site) -> None:

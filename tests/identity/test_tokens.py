@@ -407,3 +407,22 @@ def test_another_gateways_tokens_are_not_taken(make_engine):
         assert await house.here.tried(await elsewhere.token(shown)) == "authentication_failed"
 
     run(make_engine, work)
+
+
+def test_a_throttled_address_gets_no_more_signatures_checked_but_known_clients_do(make_engine):
+    """Checking costs; who proved itself from there before is checked all the same, whoever else guesses there."""
+    key = joserfc.jwk.ECKey.generate_key("P-256", {"kid": "c1"})
+
+    async def work(house):
+        known, _ = await house.client(jwks={"keys": [key.as_dict(private=False)]})
+        new, _ = await house.client(jwks={"keys": [key.as_dict(private=False)]})
+        await house.tick()
+        now_s = house.clock.now() // 1000
+        assert await house.here.refused_token(Shown(assertion=assertion(known.id, key, now_s))) is None
+        for _ in range(30):
+            assert await house.here.refused_token(Shown(client_id=known.id, secret="x")) == "invalid_client"
+        assert await house.here.refused_token(Shown(assertion=assertion(new.id, key, now_s))) == "temporarily_unavailable"
+        assert await house.here.refused_token(Shown(assertion=assertion(known.id, key, now_s, jti="two"))) is None
+        assert await house.here.refused_token(Shown(assertion=assertion(new.id, key, now_s)), peer="198.51.100.1") is None
+
+    run(make_engine, work)
