@@ -9,7 +9,6 @@ take that share their beginning with a real one and those that do not (Welch's t
 import asyncio
 import json
 import random
-import secrets
 import statistics
 import string
 import tempfile
