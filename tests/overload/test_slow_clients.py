@@ -24,7 +24,7 @@ _BEGINNINGS = {"http": (b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nX-A: 
 def many_files():
     """Allow this process to hold all the sockets."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(before[1], 2 * SOCKETS + 1_000), before[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(before[0], min(before[1], 2 * SOCKETS + 1_000)), before[1]))
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
 

@@ -87,6 +87,7 @@ class SqliteEngine:
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="sqlite-reader")
         self._read_engine = _create_engine(self.path, keyring, is_writer=False)
         self._local = threading.local()
+        self._reading: list[Connection] = []
         self._is_closed = False
 
     async def write(self, work: Callable[[Connection], T]) -> T:
@@ -108,6 +109,8 @@ class SqliteEngine:
         self._writes.put(None)
         await asyncio.get_running_loop().run_in_executor(None, self._writer.join)
         self._readers.shutdown(wait=True)
+        for conn in self._reading:  # a thread that ends closes nothing
+            conn.close()
         self._read_engine.dispose()
 
     def _read(self, work: Callable[[Connection], T]) -> T:
@@ -115,6 +118,7 @@ class SqliteEngine:
             conn: Connection | None = getattr(self._local, "conn", None)
             if conn is None:
                 conn = self._local.conn = self._read_engine.connect()
+                self._reading.append(conn)
             try:
                 return work(conn)
             finally:
