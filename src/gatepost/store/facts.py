@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row
 
 from gatepost.domain.event import Event
 from gatepost.observe import maillog
-from gatepost.store import sealing
+from gatepost.store import bulk, sealing
 from gatepost.store.errors import SealBroken
 from gatepost.store.keyring import Keyring
 from gatepost.store.schema import attempt, capture, event, message
@@ -42,7 +42,7 @@ def insert_attempts(conn: Connection, rows: Sequence[dict[str, Any]]) -> None:
     if rows:
         ring = sealing.keyring_of(conn)
         ring.prepare(conn, {(row["tenant_id"], day_of_id(row["message_id"])) for row in rows})
-        conn.execute(sa.insert(attempt), [_sealed_attempt(conn, ring, row) for row in rows])
+        bulk.insert(conn, attempt, [_sealed_attempt(conn, ring, row) for row in rows])
 
 
 def _sealed_attempt(conn: Connection, ring: Keyring, row: dict[str, Any]) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def insert_events(conn: Connection, events: Sequence[Event]) -> None:
             }
             for one in events
         ]
-        conn.execute(sa.insert(event), rows)
+        bulk.insert(conn, event, rows)
 
 
 def insert_captures(conn: Connection, rows: Sequence[dict[str, Any]]) -> None:
@@ -85,7 +85,7 @@ def insert_captures(conn: Connection, rows: Sequence[dict[str, Any]]) -> None:
     """
     if rows:
         ring = sealing.keyring_of(conn)
-        conn.execute(sa.insert(capture), [_sealed_capture(conn, ring, row) for row in rows])
+        bulk.insert(conn, capture, [_sealed_capture(conn, ring, row) for row in rows])
 
 
 def _sealed_capture(conn: Connection, ring: Keyring, row: dict[str, Any]) -> dict[str, Any]:

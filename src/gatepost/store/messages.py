@@ -17,7 +17,7 @@ from gatepost import ids
 from gatepost.clock import Instant
 from gatepost.domain.address import InvalidAddress, parse_address
 from gatepost.observe import maillog
-from gatepost.store import sealing
+from gatepost.store import bulk, sealing
 from gatepost.store.errors import SealBroken
 from gatepost.store.keyring import Keyring
 from gatepost.store.schema import body, message, message_tag, recipient
@@ -53,12 +53,12 @@ def insert(
     ring = sealing.keyring_of(conn)
     owners = {row["id"]: (row["tenant_id"], day_of_id(row["id"])) for row in messages}
     ring.prepare(conn, owners.values())
-    conn.execute(sa.insert(message), [_sealed_message(conn, ring, row, *owners[row["id"]]) for row in messages])
-    conn.execute(sa.insert(body), [_sealed_body(conn, ring, row, *owners[row["message_id"]]) for row in bodies])
-    conn.execute(sa.insert(recipient), [_sealed_recipient(conn, ring, row, *owners[row["message_id"]]) for row in recipients])
+    bulk.insert(conn, message, [_sealed_message(conn, ring, row, *owners[row["id"]]) for row in messages])
+    bulk.insert(conn, body, [_sealed_body(conn, ring, row, *owners[row["message_id"]]) for row in bodies])
+    bulk.insert(conn, recipient, [_sealed_recipient(conn, ring, row, *owners[row["message_id"]]) for row in recipients])
     tags = [{"tenant_id": row["tenant_id"], "tag": tag, "message_id": row["id"]} for row in messages for tag in row["tags"]]
     if tags:
-        conn.execute(sa.insert(message_tag), tags)
+        bulk.insert(conn, message_tag, tags)
 
 
 def _sealed_message(conn: Connection, ring: Keyring, row: dict[str, Any], tenant_id: str, day: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from gatepost.clock import Instant
+from gatepost.store import bulk
 from gatepost.store.schema import message, queue
 
 HELD = 200_000_000_000_000
@@ -57,7 +58,7 @@ _SHARDS = sa.text(
 def insert(conn: Connection, rows: Sequence[dict[str, Any]]) -> None:
     """Add rows; the keys are the fields of `Due`."""
     if rows:
-        conn.execute(sa.insert(queue), rows)
+        bulk.insert(conn, queue, rows)
 
 
 _DELETE = sa.delete(queue).where(
