@@ -9,10 +9,9 @@ Bugs: none known.
 """
 
 import asyncio
-import contextlib
 import dataclasses
 import hashlib
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Literal
 
 import sqlalchemy as sa
@@ -105,9 +104,13 @@ class Acceptor:
         Raises:
             Refused: With the code, the places and what to do.
         """
-        async with self._admit([submission.steering.stream]):
+        streams = (submission.steering.stream,)
+        await self._admit(streams)
+        try:
             item = await self._prepare(caller, submission)
             return await self._accept(caller, [item], answered_as, is_permissive=False)
+        finally:
+            self._leave(streams)
 
     async def submit_batch(
         self, caller: Caller, submissions: Sequence[Submission | Refused], mode: BatchMode, answered_as: Idempotency | None = None
@@ -122,8 +125,12 @@ class Acceptor:
         Raises:
             Refused: In strict mode the faults of all messages, with `/messages/N` before their pointers.
         """
-        async with self._admit([one.steering.stream for one in submissions if isinstance(one, Submission)]):
+        streams = [one.steering.stream for one in submissions if isinstance(one, Submission)]
+        await self._admit(streams)
+        try:
             return await self._submit_batch(caller, submissions, mode, answered_as)
+        finally:
+            self._leave(streams)
 
     async def _submit_batch(
         self, caller: Caller, submissions: Sequence[Submission | Refused], mode: BatchMode, answered_as: Idempotency | None
@@ -170,12 +177,16 @@ class Acceptor:
         Raises:
             Refused: With the code, the places and what to do.
         """
-        async with self._admit([stream_of(submission)]):
+        streams = (stream_of(submission),)
+        await self._admit(streams)
+        try:
             item = await self._prepare_raw(caller, submission, source)
             key = item.draft.steering.idempotency_key
             if answered_as is None and key is not None:
                 answered_as = Idempotency(key=key, request_hash=_hash_of_raw(submission))
             return await self._accept(caller, [item], answered_as, is_permissive=False)
+        finally:
+            self._leave(streams)
 
     async def validate(self, caller: Caller, submission: Submission) -> Sequence[Fault]:
         """
@@ -218,19 +229,21 @@ class Acceptor:
         """Return how long the longest waiting request of a lane has waited for its commit to begin."""
         return self._commits.oldest_s(lane)
 
-    @contextlib.asynccontextmanager
-    async def _admit(self, streams: Collection[str]) -> AsyncIterator[None]:
-        """Have messages in hand, if there is room; codes need not wait for their turn."""
+    async def _admit(self, streams: Collection[str]) -> None:
+        """Take messages in hand until `_leave`, if there is room; codes need not wait for their turn."""
         if self._admission is None:
-            yield
             return
         self.check(streams)
         self._admission.enter(len(streams))
-        try:
-            if lane_of(streams) > Lane.CODES:
+        if lane_of(streams) > Lane.CODES:
+            try:
                 await self._turns.take()
-            yield
-        finally:
+            except BaseException:
+                self._leave(streams)
+                raise
+
+    def _leave(self, streams: Collection[str]) -> None:
+        if self._admission is not None:
             self._admission.leave(len(streams))
 
     async def _prepare(self, caller: Caller, submission: Submission) -> Item:
