@@ -10,6 +10,7 @@ import json
 import logging
 import sys
 import time
+from functools import lru_cache
 from typing import Any, Final
 
 import structlog
@@ -55,8 +56,13 @@ def configure(*, level: str, mask_addresses: bool, process: str) -> None:
 
 def _stamp(_logger: Any, _name: str, line: Any) -> Any:
     now = time.time()  # a log line's own time; nothing is decided by it
-    line["at"] = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03d}Z"
+    line["at"] = f"{_second(int(now))}.{int(now * 1000) % 1000:03d}Z"
     return line
+
+
+@lru_cache(maxsize=1)
+def _second(now_s: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now_s))
 
 
 def mask(address: str) -> str:

@@ -45,7 +45,12 @@ def window_of(per: Per, now: Instant) -> tuple[Instant, Instant]:
 
 def day_of(now: Instant) -> str:
     """Write the UTC day of an instant, such as `2026-11-24`."""
-    return dt.datetime.fromtimestamp(now / 1000, dt.UTC).strftime("%Y-%m-%d")
+    return _day_text(now // DAY)
+
+
+@lru_cache(maxsize=8)
+def _day_text(day: int) -> str:
+    return (dt.date(1970, 1, 1) + dt.timedelta(days=day)).isoformat()
 
 
 def slice_of(wanted: int, left: int) -> int:

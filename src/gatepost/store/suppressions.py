@@ -34,16 +34,18 @@ def matching(conn: Connection, wanted: Sequence[tuple[str, str]], now: Instant) 
         For each suppressed one the streams (empty for every stream) with the reason.
     """
     found: dict[tuple[str, str], list[tuple[str, str]]] = {}
-    columns = suppression.c
     for start in range(0, len(wanted), 500):
         chunk = {(tenant_id, keyed_hash(conn, address)): address for tenant_id, address in wanted[start : start + 500]}
-        is_valid = sa.or_(columns.expires_at.is_(None), columns.expires_at > now)
-        statement = sa.select(columns.tenant_id, columns.address_hash, columns.stream, columns.reason).where(
-            sa.tuple_(columns.tenant_id, columns.address_hash).in_(list(chunk)), is_valid
-        )
-        for tenant_id, address_hash, stream, reason in conn.execute(statement):
+        for tenant_id, address_hash, stream, reason in conn.execute(_MATCHING, {"wanted": list(chunk), "now": now}):
             found.setdefault((tenant_id, chunk[tenant_id, address_hash]), []).append((stream, reason))
     return found
+
+
+_MATCHING = sa.select(suppression.c.tenant_id, suppression.c.address_hash, suppression.c.stream, suppression.c.reason).where(
+    sa.tuple_(suppression.c.tenant_id, suppression.c.address_hash).in_(sa.bindparam("wanted", expanding=True)),
+    sa.or_(suppression.c.expires_at.is_(None), suppression.c.expires_at > sa.bindparam("now")),
+)
+"""Made once: making such a statement costs more than running it."""
 
 
 def put(conn: Connection, row: dict[str, Any]) -> bool:
