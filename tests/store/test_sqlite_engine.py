@@ -1,7 +1,6 @@
 """The embedded engine: what it holds open, and lets go of."""
 
 import asyncio
-import os
 from pathlib import Path
 
 import pytest
@@ -12,9 +11,9 @@ from gatepost.store.opening import create_engine, migrate
 
 def _open_files(folder: Path) -> list[str]:
     found = []
-    for name in os.listdir("/proc/self/fd"):
+    for descriptor in Path("/proc/self/fd").iterdir():
         try:
-            found.append(os.readlink(f"/proc/self/fd/{name}"))
+            found.append(str(descriptor.readlink()))
         except OSError:  # the listing's own
             continue
     return [path for path in found if path.startswith(str(folder))]
