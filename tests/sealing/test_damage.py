@@ -61,6 +61,21 @@ def test_one_damaged_message_fails_and_all_others_are_delivered(make_engine, tmp
     run(make_engine, tmp_path, work)
 
 
+def test_a_body_that_is_called_something_else_fails_at_once(make_engine, tmp_path):
+    """What says how to read a value is sealed with it: nothing is decompressed, or looked up, as what it is not."""
+
+    async def work(house):
+        (one,) = await mail(house)
+        await house.engine.write(lambda conn: conn.execute(sa.update(body).values(encoding="blob")))
+        await house.run_until_idle()
+        assert house.courier.batches == []
+        assert await house.statuses() == {"bounced": 1}
+        with pytest.raises(SealBroken):
+            await house.engine.read(lambda conn: messages.body_of(conn, one))
+
+    run(make_engine, tmp_path, work)
+
+
 def test_swapped_bodies_and_addresses_are_never_sent(make_engine, tmp_path):
     """Another message's body, another recipient's address, also of the same message: none of them is opened there."""
 

@@ -8,8 +8,9 @@ import sqlalchemy as sa
 
 from gatepost.clock import DAY, SystemClock
 from gatepost.store import keyring, sealing
-from gatepost.store.errors import KeyLost, MasterKeyRefused, SealBroken
-from gatepost.store.master_key import GivenKeys, KeyFile, generate
+from gatepost.store.errors import KeyLost, MasterKeyRefused, SealBroken, StorageUnavailable
+from gatepost.store.key_file import KeyFile
+from gatepost.store.master_key import GivenKeys, generate
 from gatepost.store.opening import create_engine, open_store
 from gatepost.store.schema import data_key, site_state
 
@@ -115,6 +116,38 @@ def test_a_key_of_a_failed_transaction_is_never_used_again(make_engine):
     run(make_engine, work)
 
 
+def test_a_key_that_a_failover_lost_is_never_used_again(postgres_url, tmp_path):
+    """Another server may lack the newest commits: with new connections, keys are looked up anew."""
+
+    def make_engine():
+        return create_engine(postgres_url, tmp_path / "data")
+
+    async def work(engine):
+        lost = await engine.write(seal)
+        assert await engine.read(lambda conn: unseal(conn, lost)) == b"secret"
+        other = make_engine()
+        try:
+            await other.write(lambda conn: conn.execute(sa.delete(data_key).where(data_key.c.tenant_id == "ten_a")))
+            cut = sa.text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
+            )
+            await other.write(lambda conn: conn.execute(cut))
+
+            def store(conn):
+                sealed = seal(conn)
+                conn.execute(sa.text("SELECT 1"))
+                return sealed
+
+            with pytest.raises(StorageUnavailable):
+                await engine.write(store)
+            sealed = await engine.write(store)
+            assert await other.read(lambda conn: unseal(conn, sealed)) == b"secret"
+        finally:
+            await other.close()
+
+    run(make_engine, work)
+
+
 def test_processes_that_seal_at_once_agree_on_one_key(make_engine):
     """Ten writers that meet a new tenant at the same moment leave one key, and each reads what the others sealed."""
 
@@ -157,7 +190,7 @@ def test_hashes_are_the_same_in_every_process_and_need_the_master_key(make_engin
     run(make_engine, work)
 
 
-@pytest.mark.parametrize("how", ["wrong", "missing", "not a key"])
+@pytest.mark.parametrize("how", ["wrong", "missing", "not a key", "empty"])
 def test_a_wrong_or_missing_master_key_is_refused_at_the_start(make_engine, database_url, tmp_path: Path, how):
     """With data there, no other key is taken and none is made; the message names the key that is wanted."""
 
@@ -168,10 +201,10 @@ def test_a_wrong_or_missing_master_key_is_refused_at_the_start(make_engine, data
         if how == "missing":
             path.unlink()
         else:
-            path.write_text("hello\n" if how == "not a key" else f"{generate().text}\n")
+            path.write_text({"not a key": "hello\n", "empty": "", "wrong": f"{generate().text}\n"}[how])
         other = make_engine()
         try:
-            with pytest.raises(MasterKeyRefused, match="32 random bytes" if how == "not a key" else wanted.id):
+            with pytest.raises(MasterKeyRefused, match={"not a key": "32 random bytes", "empty": "no key in it"}.get(how, wanted.id)):
                 await open_store(other, SystemClock())
             with pytest.raises((MasterKeyRefused, KeyLost)):
                 await other.write(lambda conn: [conn.execute(sa.insert(site_state), [{"site": "x", "note": ""}]), seal(conn)])
@@ -183,6 +216,22 @@ def test_a_wrong_or_missing_master_key_is_refused_at_the_start(make_engine, data
         path.write_text(kept)
 
     run(make_engine, work)
+
+
+def test_an_empty_file_is_no_master_key_and_is_not_filled(tmp_path: Path):
+    """On a database that is new: what somebody put there is theirs, and the message says what is wrong with it."""
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "master.key").touch()
+
+    async def main():
+        engine = create_engine("", data)
+        with pytest.raises(MasterKeyRefused, match="no key in it"):
+            await open_store(engine, SystemClock())
+        await engine.close()
+
+    asyncio.run(main())
+    assert (data / "master.key").read_bytes() == b""
 
 
 def test_the_first_master_key_is_made_for_its_owner_only(make_engine, tmp_path: Path):

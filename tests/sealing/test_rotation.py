@@ -13,7 +13,8 @@ from gatepost.cli import main
 from gatepost.clock import DAY, SystemClock
 from gatepost.store import audit, rotation, sealing
 from gatepost.store.errors import KeyLost, MasterKeyRefused
-from gatepost.store.master_key import GivenKeys, KeyFile, generate
+from gatepost.store.key_file import KeyFile
+from gatepost.store.master_key import GivenKeys, generate
 from gatepost.store.opening import create_engine, open_store
 from gatepost.store.schema import data_key
 from tests.flow.serving import Serving, prepare, until
@@ -107,7 +108,7 @@ def test_an_interrupted_rotation_is_finished_by_the_next(make_engine, database_u
 
 
 def test_a_damaged_data_key_does_not_stop_a_rotation(tmp_path: Path):
-    """It is named; every other key is wrapped anew."""
+    """It is named; every other key is wrapped anew, by this rotation and by the next."""
 
     async def fill():
         engine = create_engine("", tmp_path)
@@ -131,6 +132,9 @@ def test_a_damaged_data_key_does_not_stop_a_rotation(tmp_path: Path):
         await engine.close()
 
     asyncio.run(read())
+    again = command(tmp_path, "secrets", "rotate")
+    assert (again["was"], again["rewrapped"], again["damaged"]) == (told["master"], 3, ["ten_a 2025-11-25"])
+    assert again["master"] != told["master"]
 
 
 def test_a_given_key_is_changed_by_hand_and_never_silently(tmp_path: Path):

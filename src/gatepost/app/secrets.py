@@ -15,7 +15,8 @@ import msgspec
 
 from gatepost.settings import InvalidSettings, Loaded
 from gatepost.store.errors import SealBroken
-from gatepost.store.master_key import CREDENTIAL, FILE_NAME, PREFIX, GivenKeys, KeyFile, open_option, option_master
+from gatepost.store.key_file import FILE_NAME, KeyFile
+from gatepost.store.master_key import CREDENTIAL, PREFIX, GivenKeys, open_option, option_master
 
 
 def master_keys(loaded: Loaded, environ: Mapping[str, str] | None = None) -> GivenKeys | KeyFile:

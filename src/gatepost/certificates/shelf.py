@@ -10,16 +10,15 @@ Bugs: each machine has its own folder. Where several serve one name, the authori
 """
 
 import contextlib
-import fcntl
-import os
 import re
-import tempfile
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+
+from gatepost.store import durable
 
 TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{16,128}")
 _HOST: Final = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?")
@@ -51,16 +50,13 @@ class Shelf:
         Raises:
             Busy: Somebody else does.
         """
-        _make(self.folder)
-        handle = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
+        durable.make_folder(self.folder)
+        with contextlib.ExitStack() as stack:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                stack.enter_context(durable.locked(self.folder / "lock"))
             except BlockingIOError:
                 raise Busy from None
             yield
-        finally:
-            os.close(handle)
 
     def write_json(self, path: Path, value: Any) -> None:
         """Put a value into a file."""
@@ -109,25 +105,5 @@ class Shelf:
 
 def write_private(path: Path, data: bytes) -> None:
     """Write a file as a whole, for its owner only, and see that it is on the disk."""
-    _make(path.parent)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")  # mode 0600
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).rename(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _make(folder: Path) -> None:
-    if not folder.exists():
-        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
+    durable.make_folder(path.parent)
+    durable.write(path, data)

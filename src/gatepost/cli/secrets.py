@@ -17,7 +17,8 @@ from gatepost.cli.output import Failure, failing_clearly, print_json, print_tabl
 from gatepost.clock import MINUTE, Instant
 from gatepost.store import audit, rotation
 from gatepost.store.errors import MasterKeyRefused
-from gatepost.store.master_key import GivenKeys, KeyFile, LocalMasterKey, generate, parse
+from gatepost.store.key_file import KeyFile
+from gatepost.store.master_key import GivenKeys, LocalMasterKey, generate, parse
 from gatepost.store.rotation import State
 from gatepost.store.schema import node
 
@@ -145,7 +146,7 @@ async def _target(store: Opened, keys: GivenKeys | KeyFile, state: State, given:
     """Choose the key that takes over, and see to it that every process can find it before it does."""
     newest = keys.newest()
     assert newest is not None
-    if given is None and (newest.id != state.in_force or state.left):
+    if given is None and (newest.id != state.in_force or await store.engine.read(lambda conn: rotation.is_unfinished(conn, newest))):
         return newest  # put there by hand, or by a rotation that was interrupted
     known = None if given is None else keys.find(given.id)
     if known is not None:

@@ -8,10 +8,8 @@ A blob's file and its directory are fsync'd before the row that names it is comm
 Bugs: a file whose row is not committed after all stays behind.
 """
 
-import os
 import secrets
 import sys
-import tempfile
 import threading
 from pathlib import Path
 from typing import Protocol
@@ -24,6 +22,7 @@ else:
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from gatepost.store import durable
 from gatepost.store.errors import SealBroken, StorageUnavailable
 
 INLINE_BYTES = 256 * 1024
@@ -104,26 +103,5 @@ class LocalBlobs:
 
     def _write(self, name: str, sealed: bytes) -> None:
         path = self._path(name)
-        for made in (self._directory, path.parent):
-            if not made.exists():
-                made.mkdir(mode=0o700, parents=True, exist_ok=True)
-                _fsync_directory(made.parent)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(sealed)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).rename(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-        _fsync_directory(path.parent)
-
-
-def _fsync_directory(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        durable.make_folder(path.parent)
+        durable.write(path, sealed)

@@ -36,6 +36,7 @@ _OVERHEAD: Final = 1 + 2 + 12 + 16
 """Version, day, nonce and tag."""
 _RANDOM_BLOCK: Final = 12 * 340
 _KEYS_IN_MEMORY: Final = 10_000
+_HASHES_IN_MEMORY: Final = 1_000
 _INFO: Final = "gatepost.made_keys"
 
 Name = tuple[str, str]
@@ -46,11 +47,11 @@ class _Nonces:
     """Random 96-bit values; drawn in blocks, since a system call for each hands the interpreter to another thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self.forget()
 
     def forget(self) -> None:
-        """Draw anew next time: a forked child must not use its parent's."""
+        """Draw anew next time: a forked child must not use its parent's, and a thread that it lacks may hold the lock."""
+        self._lock = threading.Lock()
         self._block = b""
         self._used = 0
 
@@ -75,6 +76,13 @@ class Keyring:
         self.masters = masters
         self._ciphers: dict[tuple[str, int], AESGCM] = {}
         self._search: bytes | None = None
+        self._hashes: dict[str, str] = {}
+
+    def forget(self) -> None:
+        """Look keys up anew from now on: the database may be another server, which lacks some."""
+        self._ciphers.clear()
+        self._hashes.clear()
+        self._search = None
 
     def open(self, conn: Connection) -> None:
         """
@@ -136,6 +144,17 @@ class Keyring:
         if key is None:
             key = self._make_search_key(conn)
         return hmac.digest(key, data, "sha256")[:16]
+
+    def hash_text(self, conn: Connection, text: str) -> str:
+        """Return the hash of a text as columns hold it; of the last ones it is remembered, since a commit asks several times."""
+        found = self._hashes.get(text)
+        if found is None:
+            found = self.hash(conn, text.encode()).hex()
+            if self._search is not None:  # else the key may be gone with this transaction
+                if len(self._hashes) >= _HASHES_IN_MEMORY:
+                    self._hashes.clear()
+                self._hashes[text] = found
+        return found
 
     def rewrap(self, conn: Connection, name: Name, master: MasterKey) -> dict[str, Any]:
         """
@@ -216,7 +235,7 @@ class Keyring:
         """Return the master key that wraps new keys; a rotation that begins now waits until this transaction ends."""
         if self._search_key(conn) is None:
             self._make_search_key(conn)
-        statement = _IN_FORCE.with_for_update(read=True) if conn.dialect.name == "postgresql" else _IN_FORCE
+        statement = IN_FORCE.with_for_update(read=True) if conn.dialect.name == "postgresql" else IN_FORCE
         master_id = conn.execute(statement).scalar_one()
         master = self.masters.find(master_id)
         if master is None:
@@ -227,7 +246,8 @@ class Keyring:
 _SELECT = sa.select(data_key.c.wrapped, data_key.c.master_id).where(
     data_key.c.tenant_id == sa.bindparam("tenant"), data_key.c.day == sa.bindparam("day")
 )
-_IN_FORCE = sa.select(data_key.c.master_id).where(data_key.c.tenant_id == "", data_key.c.day == SEARCH)
+IN_FORCE = sa.select(data_key.c.master_id).where(data_key.c.tenant_id == "", data_key.c.day == SEARCH)
+"""Names the master key that wraps new data keys."""
 
 
 def _made_in(conn: Connection) -> dict[Name, bytes]:

@@ -4,20 +4,16 @@ Master keys: what wraps the data keys, and where a process gets them from.
 Arrives: a text of one or more keys (base64, 32 bytes each): the first is the newest, the others still unwrap.
 Leaves: keys that wrap and unwrap. A master key never touches data, so that changing it means wrapping some rows anew.
 Standards: NIST SP 800-38D (GCM), NIST SP 800-108 (derivation by HMAC).
-Not here: the data keys (keyring). A key-management service is another `MasterKey` behind another `MasterKeys`.
+Not here: the data keys (keyring), the file of keys (key_file). A key-management service is another `MasterKey` behind another `MasterKeys`.
 Bugs: none known.
 """
 
 import base64
 import binascii
-import contextlib
-import fcntl
 import hmac
 import os
 import secrets
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
@@ -28,7 +24,6 @@ from gatepost.store.errors import MasterKeyRefused, SealBroken
 KEY_BYTES = 32
 _NONCE_BYTES = 12
 CREDENTIAL = "gatepost-master-key"
-FILE_NAME = "master.key"
 PREFIX = "sealed:"
 """Begins the value of an option that is sealed under the master key."""
 
@@ -146,7 +141,7 @@ def parse(text: str, where: str) -> tuple[LocalMasterKey, ...]:
     Read master keys, the newest first, with white space between them.
 
     Raises:
-        MasterKeyRefused: One of them is not base64 of 32 bytes.
+        MasterKeyRefused: There is none, or one of them is not base64 of 32 bytes.
     """
     keys = []
     for word in text.split():
@@ -157,6 +152,8 @@ def parse(text: str, where: str) -> tuple[LocalMasterKey, ...]:
         if len(secret) != KEY_BYTES:
             raise MasterKeyRefused(f"{where}: a master key is the base64 of 32 random bytes: openssl rand -base64 32 makes one")
         keys.append(LocalMasterKey(secret))
+    if not keys:
+        raise MasterKeyRefused(f"{where}: there is no key in it")
     return tuple(keys)
 
 
@@ -170,8 +167,6 @@ class GivenKeys:
         """
         self.where = where
         self.all: Sequence[LocalMasterKey] = parse(text, where)
-        if not self.all:
-            raise MasterKeyRefused(f"{where}: there is no key in it")
 
     def newest(self) -> LocalMasterKey | None:
         """Return the first one."""
@@ -184,128 +179,6 @@ class GivenKeys:
     def make(self) -> LocalMasterKey:
         """Return the one that was given."""
         return self.all[0]
-
-
-class KeyFile:
-    """Master keys in a file; read again when it changed, so that a rotation needs no restart."""
-
-    def __init__(self, path: Path, *, may_make: bool = False) -> None:
-        """
-        Args:
-            may_make: A file that does not exist is made, with a new key, where nothing was ever sealed.
-        """
-        self.path = path
-        self.where = str(path)
-        self._may_make = may_make
-        self._stamp: tuple[int, int, int] | None = None
-        self._keys: tuple[LocalMasterKey, ...] = ()
-
-    @property
-    def all(self) -> Sequence[LocalMasterKey]:
-        """
-        All keys in the file, the newest first.
-
-        Raises:
-            MasterKeyRefused: The file cannot be read, or holds something else.
-        """
-        try:
-            facts = self.path.stat()
-            stamp = (facts.st_ino, facts.st_mtime_ns, facts.st_size)
-            if stamp != self._stamp:
-                self._keys = parse(self.path.read_text("ascii"), self.where)
-                self._stamp = stamp
-        except FileNotFoundError:
-            self._stamp = None  # what was read before goes on to be used: a running gateway needs no file
-        except (OSError, UnicodeDecodeError) as error:
-            raise MasterKeyRefused(f"the master key cannot be read: {self.path}: {getattr(error, 'strerror', None) or error}") from error
-        return self._keys
-
-    def newest(self) -> LocalMasterKey | None:
-        """Return the first one in the file; None when there is no file."""
-        found = self.all
-        return found[0] if found else None
-
-    def find(self, master_id: str) -> LocalMasterKey | None:
-        """Return one by its name; the file is read again when it is not among those read before."""
-        known = next((key for key in self._keys if key.id == master_id), None)
-        return known or next((key for key in self.all if key.id == master_id), None)
-
-    def make(self) -> LocalMasterKey:
-        """
-        Make the file with a new key in it, unless another process just did.
-
-        Raises:
-            MasterKeyRefused: The file must be given, or cannot be written.
-        """
-        if not self._may_make:
-            raise MasterKeyRefused(f"there is no master key: {self.path} does not exist; openssl rand -base64 32 makes one")
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._write([generate()], is_new=True)
-        made = self.newest()
-        assert made is not None
-        return made
-
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """
-        Keep other rotations away.
-
-        Raises:
-            MasterKeyRefused: One is running.
-        """
-        try:
-            handle = os.open(self.path.with_name(f".{self.path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise MasterKeyRefused(f"the master key cannot be written: {self.path}: {error.strerror}") from error
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield
-        except BlockingIOError:
-            raise MasterKeyRefused(f"{self.path}: another rotation is running") from None
-        finally:
-            os.close(handle)
-
-    def replace(self, keys: Iterable[LocalMasterKey]) -> None:
-        """
-        Write other keys into the file, whole or not at all.
-
-        Raises:
-            MasterKeyRefused: The file cannot be written.
-        """
-        self._write(keys, is_new=False)
-
-    def _write(self, keys: Iterable[LocalMasterKey], *, is_new: bool) -> None:
-        try:
-            handle, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=".master-")  # mode 0600
-            try:
-                with os.fdopen(handle, "w", encoding="ascii") as file:
-                    file.write("".join(f"{key.text}\n" for key in keys))
-                    file.flush()
-                    os.fsync(file.fileno())
-                if is_new:
-                    _link(Path(temporary), self.path)
-                else:
-                    Path(temporary).replace(self.path)
-            finally:
-                Path(temporary).unlink(missing_ok=True)
-            _fsync_directory(self.path.parent)
-        except OSError as error:
-            raise MasterKeyRefused(f"the master key cannot be written: {self.path}: {error.strerror}") from error
-
-
-def _link(temporary: Path, path: Path) -> None:
-    try:
-        path.hardlink_to(temporary)
-    except FileExistsError:
-        return  # another process was first: its key counts
-
-
-def _fsync_directory(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def open_option(value: str, keys: Sequence[LocalMasterKey]) -> str:

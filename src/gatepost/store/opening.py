@@ -14,8 +14,9 @@ from gatepost.clock import Clock
 from gatepost.store import partitions, tenants
 from gatepost.store.engine import Engine
 from gatepost.store.errors import SchemaOutdated
+from gatepost.store.key_file import FILE_NAME, KeyFile
 from gatepost.store.keyring import Keyring
-from gatepost.store.master_key import FILE_NAME, KeyFile, MasterKeys
+from gatepost.store.master_key import MasterKeys
 from gatepost.store.postgres import PostgresEngine
 from gatepost.store.schema import REVISION, metadata
 from gatepost.store.sqlite import SqliteEngine

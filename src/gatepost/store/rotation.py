@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from gatepost.store import sealing
 from gatepost.store.errors import KeyLost
-from gatepost.store.keyring import SEARCH, Name
+from gatepost.store.keyring import IN_FORCE, SEARCH, Name
 from gatepost.store.master_key import MasterKey
 from gatepost.store.schema import data_key
 
@@ -38,13 +38,10 @@ class State:
         return sum(count for master_id, count in self.counts.items() if master_id != self.in_force)
 
 
-_IN_FORCE = sa.select(data_key.c.master_id).where(data_key.c.tenant_id == "", data_key.c.day == SEARCH)
-
-
 def state(conn: Connection) -> State:
     """Count the data keys by master key."""
     counts = sa.select(data_key.c.master_id, sa.func.count()).group_by(data_key.c.master_id)
-    return State(in_force=conn.execute(_IN_FORCE).scalar_one(), counts={name: int(count) for name, count in conn.execute(counts)})
+    return State(in_force=conn.execute(IN_FORCE).scalar_one(), counts={name: int(count) for name, count in conn.execute(counts)})
 
 
 _UPDATE = (
@@ -63,7 +60,7 @@ def take_over(conn: Connection, master: MasterKey) -> str | None:
     Raises:
         MasterKeyRefused: The master key in force is not known.
     """
-    statement = _IN_FORCE.with_for_update() if conn.dialect.name == "postgresql" else _IN_FORCE
+    statement = IN_FORCE.with_for_update() if conn.dialect.name == "postgresql" else IN_FORCE
     before: str = conn.execute(statement).scalar_one()
     if before == master.id:
         return None
@@ -99,10 +96,8 @@ def rewrap(conn: Connection, master: MasterKey, after: Name = FIRST, limit: int 
     Raises:
         MasterKeyRefused: A master key that wraps some is not known.
     """
-    ring, columns = sealing.keyring_of(conn), data_key.c
-    is_left = sa.and_(columns.master_id != master.id, sa.tuple_(columns.tenant_id, columns.day) > after)
-    statement = sa.select(columns.tenant_id, columns.day).where(is_left).order_by(columns.tenant_id, columns.day).limit(limit)
-    names: list[Name] = [(row.tenant_id, row.day) for row in conn.execute(statement)]
+    ring = sealing.keyring_of(conn)
+    names = _left(conn, master, after, limit)
     rows, damaged = [], []
     for name in names:
         try:
@@ -112,3 +107,30 @@ def rewrap(conn: Connection, master: MasterKey, after: Name = FIRST, limit: int 
     if rows:
         conn.execute(_UPDATE, rows)
     return Rewrapped(count=len(rows), damaged=tuple(damaged), last=names[-1] if names else None)
+
+
+def is_unfinished(conn: Connection, master: MasterKey) -> bool:
+    """
+    Tell whether other master keys wrap any data key that can be wrapped anew; damaged ones stay under theirs for ever.
+
+    Raises:
+        MasterKeyRefused: A master key that wraps some is not known.
+    """
+    ring, after = sealing.keyring_of(conn), FIRST
+    while names := _left(conn, master, after, 500):
+        for name in names:
+            try:
+                ring.rewrap(conn, name, master)
+            except KeyLost:
+                continue
+            return True
+        after = names[-1]
+    return False
+
+
+def _left(conn: Connection, master: MasterKey, after: Name, limit: int) -> list[Name]:
+    """List some of the data keys that other master keys wrap, in order."""
+    columns = data_key.c
+    is_left = sa.and_(columns.master_id != master.id, sa.tuple_(columns.tenant_id, columns.day) > after)
+    statement = sa.select(columns.tenant_id, columns.day).where(is_left).order_by(columns.tenant_id, columns.day).limit(limit)
+    return [(row.tenant_id, row.day) for row in conn.execute(statement)]

@@ -59,7 +59,7 @@ def unseal(conn: Connection, sealed: bytes, *, tenant_id: str, place: str) -> by
 
 def keyed_hash(conn: Connection, text: str) -> str:
     """Return what stands for a text in columns that are searched; without the master key nobody can try texts."""
-    return keyring_of(conn).hash(conn, text.encode()).hex()
+    return keyring_of(conn).hash_text(conn, text)
 
 
 def day_of_id(text: str) -> int:
