@@ -11,7 +11,7 @@ import pytest
 from gatepost.clock import SystemClock
 from gatepost.domain.access import KeyMode, Scope, parse_limit
 from gatepost.settings import Rates, Settings
-from gatepost.store import tenants
+from gatepost.store import credentials
 from gatepost.tenants import keys
 from gatepost.tenants.metering import Metering
 from tests.doors.http_rig import message, running_door
@@ -32,7 +32,7 @@ def new_key(rig, *limits, tenant_id=None, scopes=(Scope.ADMIN,), mode=KeyMode.LI
     secret = keys.make_secret(mode)
     made = keys.describe(secret, tenant_id=tenant_id or rig.deps.default_tenant_id, name="test", mode=mode, now=SystemClock().now())
     made = replace(made, limits=tuple(parse_limit(one) for one in limits), scopes=frozenset(scopes))
-    rig.run(rig.engine.write(lambda conn: tenants.insert_key(conn, made, keys.hash_secret(secret))))
+    rig.run(rig.engine.write(lambda conn: credentials.insert(conn, made, keys.hash_secret(secret))))
     rig.run(rig.deps.directory.refresh())
     return rig.client(secret)
 

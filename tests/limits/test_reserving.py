@@ -176,6 +176,26 @@ def test_suppressed_recipients_are_given_back(make_engine, tmp_path):
     play(make_engine, tmp_path, work, per_domain=["recipients=1000/hour"])
 
 
+def test_no_more_is_given_back_than_was_taken(make_engine, tmp_path):
+    """Neither in parts, nor in parts and then by cancelling."""
+
+    async def work(house):
+        who = house.caller("recipients=10/day", "recipients=10/minute")
+        for _ in range(2):
+            taken = await house.node.limits.reserve(who, [wanted(4)])
+            for _ in range(3):
+                await taken.give_back([Unused(domain="acme.example", recipients=3)])
+            await taken.cancel()
+        await house.node.limits.reserve(who, [wanted(6)])
+        taken = await house.node.limits.reserve(who, [wanted(4)])
+        await taken.give_back([Unused(domain="acme.example", recipients=3)])
+        await taken.cancel()
+        await house.node.limits.reserve(who, [wanted(4)])
+        assert await refusal_of(house.node.limits.reserve(who, [wanted()])) is not None
+
+    play(make_engine, tmp_path, work)
+
+
 def test_a_request_larger_than_its_limit_is_told_that_waiting_is_useless(make_engine, tmp_path):
     """No Retry-After where no wait would do."""
 

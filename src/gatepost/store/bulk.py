@@ -1,9 +1,9 @@
 """
-Rows in bulk: one INSERT run for many rows, without SQLAlchemy's work for each of them.
+One statement for many rows, without SQLAlchemy's work for each of them.
 
-Accept and settle write six rows a message; building a dictionary of parameters for each costs more than writing it. The
-statement is SQLAlchemy's, compiled once for a table and a dialect, and so are the conversions of its columns' types.
-Not here: upserts and RETURNING.
+Accept and settle write some ten rows a message; building a dictionary of parameters for each costs more than writing it.
+The statement is SQLAlchemy's, compiled once for a dialect, and so are the conversions of its parameters' types.
+Not here: statements that return rows.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,21 +28,39 @@ def insert(conn: Connection, table: sa.Table, rows: Sequence[Row]) -> None:
     Raises:
         sqlalchemy.exc.IntegrityError: One of them breaks a constraint; none is inserted.
     """
-    if not rows:
-        return
-    text, values_of = _prepared(table, tuple(rows[0]), conn.dialect)
-    conn.exec_driver_sql(text, [values_of(row) for row in rows])
+    execute(conn, _insert_into(table), rows)
+
+
+def execute(conn: Connection, statement: Any, rows: Sequence[Row]) -> None:
+    """
+    Run an INSERT, UPDATE or DELETE for each of some rows; for none, nothing is run.
+
+    Args:
+        statement: One that is made once and kept: it is compiled once.
+        rows: By name of column or parameter, all with the same names.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: One of them breaks a constraint; none takes effect.
+    """
+    if rows:
+        text, values_of = _prepared(statement, tuple(rows[0]), conn.dialect)
+        conn.exec_driver_sql(text, [values_of(row) for row in rows])
 
 
 @lru_cache(maxsize=100)
-def _prepared(table: sa.Table, names: tuple[str, ...], dialect: Dialect) -> tuple[str, Callable[[Row], tuple[Any, ...]]]:
-    """Compile the statement of a table; return it with what puts a row's values in its order."""
-    compiled = sa.insert(table).compile(dialect=dialect, column_keys=list(names))
+def _insert_into(table: sa.Table) -> sa.Insert:
+    return sa.insert(table)
+
+
+@lru_cache(maxsize=200)
+def _prepared(statement: Any, names: tuple[str, ...], dialect: Dialect) -> tuple[str, Callable[[Row], tuple[Any, ...]]]:
+    """Compile a statement; return it with what puts a row's values in its order."""
+    compiled = statement.compile(dialect=dialect, column_keys=list(names))
     order = compiled.positiontup
-    assert order is not None
-    assert len(order) > 1
+    if not set(order) <= set(names) or len(order) < 2:
+        raise ValueError(f"the statement needs {', '.join(order)}; the rows have {', '.join(names)}")
     pick: Callable[[Row], tuple[Any, ...]] = itemgetter(*order)
-    found = [(at, table.c[name].type.dialect_impl(dialect).bind_processor(dialect)) for at, name in enumerate(order)]
+    found = [(at, compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect)) for at, name in enumerate(order)]
     converters = [(at, convert) for at, convert in found if convert is not None]
     if not converters:
         return str(compiled), pick

@@ -89,9 +89,14 @@ def insert_captures(conn: Connection, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _sealed_capture(conn: Connection, ring: Keyring, row: dict[str, Any]) -> dict[str, Any]:
-    message_id, n = row["message_id"], row["n"]
-    data = ring.seal(conn, row["data"], row["tenant_id"], f"capture/{message_id}/{n}", day_of_id(message_id))
-    return {"message_id": message_id, "n": n, "at": row["at"], "encoding": row["encoding"], "data": data}
+    message_id, n, encoding = row["message_id"], row["n"], row["encoding"]
+    place = _place_of_capture(message_id, n, encoding)
+    data = ring.seal(conn, row["data"], row["tenant_id"], place, day_of_id(message_id))
+    return {"message_id": message_id, "n": n, "at": row["at"], "encoding": encoding, "data": data}
+
+
+def _place_of_capture(message_id: str, n: int, encoding: str) -> str:
+    return f"capture/{message_id}/{n}/{encoding}"
 
 
 def recorded_attempts(conn: Connection, keys: Sequence[tuple[str, int, int]]) -> set[tuple[str, int, int]]:
@@ -167,5 +172,6 @@ def captured(conn: Connection, message_id: str, n: int | None = None) -> Row[Any
     row = conn.execute(statement.order_by(capture.c.n).limit(1)).one_or_none()
     if row is None:
         return None
-    data = sealing.unseal(conn, row.data, tenant_id=row.tenant_id, place=f"capture/{message_id}/{row.n}")
+    place = _place_of_capture(message_id, row.n, row.encoding)
+    data = sealing.unseal(conn, row.data, tenant_id=row.tenant_id, place=place)
     return sealing.rows(names, [tuple(data if name == "data" else getattr(row, name) for name in names)])[0]

@@ -1,10 +1,10 @@
 """Limits, prices and balances of tenants: what an operator sets."""
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from gatepost import ids
 from gatepost.clock import Instant
@@ -37,46 +37,39 @@ class BalanceEntry(NamedTuple):
     actor_id: str
 
 
+def lock(conn: Connection, tenant_id: str) -> None:
+    """Keep others from changing a tenant's limits and account until the transaction ends (SQLite has one writer anyway)."""
+    if conn.dialect.name == "postgresql":
+        conn.execute(sa.select(tenant.c.id).where(tenant.c.id == tenant_id).with_for_update(key_share=True))
+
+
 def all_limits(conn: Connection) -> dict[str, tuple[Limit, ...]]:
     """Return the limits of every tenant that has some."""
     found: dict[str, list[Limit]] = {}
     order = (tenant_limit.c.tenant_id, tenant_limit.c.resource, tenant_limit.c.per)
     for row in conn.execute(sa.select(tenant_limit).order_by(*order)):
-        limit = Limit(resource=Resource(row.resource), amount=row.amount, per=Per(row.per))
-        found.setdefault(row.tenant_id, []).append(limit)
+        found.setdefault(row.tenant_id, []).append(_limit(row))
     return {tenant_id: tuple(limits) for tenant_id, limits in found.items()}
+
+
+def _limit(row: Row[Any]) -> Limit:
+    return Limit(resource=Resource(row.resource), amount=row.amount, per=Per(row.per))
 
 
 def limits_of(conn: Connection, tenant_id: str) -> tuple[Limit, ...]:
     """Return a tenant's limits."""
-    rows = conn.execute(sa.select(tenant_limit).where(tenant_limit.c.tenant_id == tenant_id).order_by(tenant_limit.c.resource))
-    found = [Limit(resource=Resource(row.resource), amount=row.amount, per=Per(row.per)) for row in rows]
+    rows = conn.execute(sa.select(tenant_limit).where(tenant_limit.c.tenant_id == tenant_id))
+    found = [_limit(row) for row in rows]
     return tuple(sorted(found, key=lambda limit: (list(Resource).index(limit.resource), list(Per).index(limit.per))))
 
 
 def put_limits(conn: Connection, tenant_id: str, wanted: Iterable[Limit]) -> None:
-    """Set limits, in place of those for the same resource and window."""
-    for limit in wanted:
-        remove_limit(conn, tenant_id, limit.resource, limit.per)
-        row = {"tenant_id": tenant_id, "resource": limit.resource.value, "per": limit.per.value, "amount": limit.amount}
-        conn.execute(sa.insert(tenant_limit), [row])
+    """Set a tenant's limits, in place of all that it had; lock it first."""
+    conn.execute(sa.delete(tenant_limit).where(tenant_limit.c.tenant_id == tenant_id))
+    rows = [{"tenant_id": tenant_id, "resource": limit.resource.value, "per": limit.per.value, "amount": limit.amount} for limit in wanted]
+    if rows:
+        conn.execute(sa.insert(tenant_limit), rows)
     bump_version(conn)
-
-
-def remove_limit(conn: Connection, tenant_id: str, resource: Resource, per: Per | None = None) -> int:
-    """
-    Remove a limit; return how many there were.
-
-    Args:
-        per: None removes those of every window.
-    """
-    columns = tenant_limit.c
-    same = sa.and_(columns.tenant_id == tenant_id, columns.resource == resource.value)
-    if per is not None:
-        same = sa.and_(same, columns.per == per.value)
-    removed = conn.execute(sa.delete(tenant_limit).where(same)).rowcount
-    bump_version(conn)
-    return removed
 
 
 def accounts(conn: Connection) -> dict[str, Account]:

@@ -68,9 +68,13 @@ def _sealed_message(conn: Connection, ring: Keyring, row: dict[str, Any], tenant
 
 
 def _sealed_body(conn: Connection, ring: Keyring, row: dict[str, Any], tenant_id: str, day: int) -> dict[str, Any]:
-    message_id = row["message_id"]
-    data = ring.seal(conn, row["data"], tenant_id, f"body/{message_id}", day)
-    return {"message_id": message_id, "encoding": row["encoding"], "data": data}
+    message_id, encoding = row["message_id"], row["encoding"]
+    data = ring.seal(conn, row["data"], tenant_id, _place_of_body(message_id, encoding), day)
+    return {"message_id": message_id, "encoding": encoding, "data": data}
+
+
+def _place_of_body(message_id: str, encoding: str) -> str:
+    return f"body/{message_id}/{encoding}"
 
 
 def _sealed_recipient(conn: Connection, ring: Keyring, row: dict[str, Any], tenant_id: str, day: int) -> dict[str, Any]:
@@ -154,7 +158,7 @@ def materials(conn: Connection, message_ids: Sequence[str], max_bytes: int) -> d
 def _material(conn: Connection, ring: Keyring, row: Any) -> Material:
     message_id, tenant_id = row[0], row[1]
     try:
-        data = ring.unseal(conn, row[9], tenant_id, f"body/{message_id}")
+        data = ring.unseal(conn, row[9], tenant_id, _place_of_body(message_id, row[8]))
         opened = _decode(ring.unseal(conn, row[10], tenant_id, f"message/{message_id}"))
     except SealBroken as error:
         return Material._make([*row[:9], b"", "", {}, error])
@@ -208,7 +212,7 @@ def update_recipients(conn: Connection, rows: Sequence[dict[str, Any]]) -> None:
     """Set the state of recipients; each row has `b_message_id`, `b_n`, `tenant_id` and all state columns, `last_reply` in the clear."""
     if rows:
         ring = sealing.keyring_of(conn)
-        conn.execute(_UPDATE_RECIPIENT, [_new_state(conn, ring, row) for row in rows])
+        bulk.execute(conn, _UPDATE_RECIPIENT, [_new_state(conn, ring, row) for row in rows])
 
 
 def _new_state(conn: Connection, ring: Keyring, row: dict[str, Any]) -> dict[str, Any]:
@@ -290,7 +294,7 @@ def body_of(conn: Connection, message_id: str) -> tuple[str, bytes] | None:
     row = conn.execute(statement.where(body.c.message_id == message_id)).one_or_none()
     if row is None:
         return None
-    return row.encoding, sealing.unseal(conn, row.data, tenant_id=row.tenant_id, place=f"body/{message_id}")
+    return row.encoding, sealing.unseal(conn, row.data, tenant_id=row.tenant_id, place=_place_of_body(message_id, row.encoding))
 
 
 TEXT_SEARCH_DEPTH: Final = 5_000

@@ -87,7 +87,8 @@ def _create_engine(url: str, keyring: Keyring, pool_size: int) -> AsyncEngine:
     )
 
     @event.listens_for(engine.sync_engine, "connect")
-    def _check_durability(connection: Any, _record: Any) -> None:
+    def _on_connect(connection: Any, _record: Any) -> None:
+        keyring.forget()  # after a failover the newest commits may be missing, and keys with them
         cursor = connection.cursor()
         cursor.execute("SELECT current_setting('synchronous_commit'), current_setting('fsync')")
         synchronous, fsync = cursor.fetchone()

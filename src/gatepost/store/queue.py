@@ -9,6 +9,7 @@ their due time, so that they lie behind all others and cost a look at the queue 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
@@ -57,24 +58,27 @@ _SHARDS = sa.text(
 
 def insert(conn: Connection, rows: Sequence[dict[str, Any]]) -> None:
     """Add rows; the keys are the fields of `Due`."""
-    if rows:
-        bulk.insert(conn, queue, rows)
+    bulk.insert(conn, queue, rows)
 
 
-_DELETE = sa.delete(queue).where(
+_SAME = sa.and_(
     queue.c.shard == sa.bindparam("b_shard"),
     queue.c.lane == sa.bindparam("b_lane"),
     queue.c.due_at == sa.bindparam("b_due_at"),
     queue.c.message_id == sa.bindparam("b_message_id"),
     queue.c.n == sa.bindparam("b_n"),
 )
+_DELETE = sa.delete(queue).where(_SAME)
+_MOVE = sa.update(queue).where(_SAME).values(due_at=sa.bindparam("b_new_due_at"), expires_at=sa.bindparam("b_expires_at"))
+
+
+def _key(row: Due) -> dict[str, Any]:
+    return {"b_shard": row.shard, "b_lane": row.lane, "b_due_at": row.due_at, "b_message_id": row.message_id, "b_n": row.n}
 
 
 def delete(conn: Connection, rows: Iterable[Due]) -> None:
     """Remove rows by their whole key; rows that are gone already do not matter."""
-    keys = [
-        {"b_shard": row.shard, "b_lane": row.lane, "b_due_at": row.due_at, "b_message_id": row.message_id, "b_n": row.n} for row in rows
-    ]
+    keys = [_key(row) for row in rows]
     if keys:
         conn.execute(_DELETE, keys)
 
@@ -102,37 +106,17 @@ def due(
     Returns:
         Rows by shard and lane, the longest due first.
     """
-    if conn.dialect.name == "postgresql":
-        return _due_lateral(conn, wanted, (0, now), without_sites, without_tenants)
-    return [row for one in wanted for row in _due_one(conn, *one, (0, now), without_sites, without_tenants)]
+    return _read(conn, wanted, (0, now), without_sites, without_tenants)
 
 
 def due_of(conn: Connection, wanted: Sequence[tuple[int, int, int]], now: Instant, tenant_ids: Sequence[str]) -> list[Due]:
     """Read what is due of some tenants only; arguments as in `due`."""
-    if conn.dialect.name == "postgresql":
-        return _due_lateral(conn, wanted, (0, now), (), tenant_ids, is_only=True)
-    return [row for one in wanted for row in _due_one(conn, *one, (0, now), (), tenant_ids, is_only=True)]
+    return _read(conn, wanted, (0, now), (), tenant_ids, is_only=True)
 
 
 def held(conn: Connection, wanted: Sequence[tuple[int, int, int]], without_tenants: Sequence[str]) -> list[Due]:
     """Read what was put aside, other than some tenants'; arguments as in `due`."""
-    span = HELD, 2 * HELD
-    if conn.dialect.name == "postgresql":
-        return _due_lateral(conn, wanted, span, (), without_tenants)
-    return [row for one in wanted for row in _due_one(conn, *one, span, (), without_tenants)]
-
-
-_MOVE = (
-    sa.update(queue)
-    .where(
-        queue.c.shard == sa.bindparam("b_shard"),
-        queue.c.lane == sa.bindparam("b_lane"),
-        queue.c.due_at == sa.bindparam("b_due_at"),
-        queue.c.message_id == sa.bindparam("b_message_id"),
-        queue.c.n == sa.bindparam("b_n"),
-    )
-    .values(due_at=sa.bindparam("b_new_due_at"), expires_at=sa.bindparam("b_expires_at"))
-)
+    return _read(conn, wanted, (HELD, 2 * HELD), (), without_tenants)
 
 
 def put_aside(conn: Connection, rows: Sequence[Due]) -> None:
@@ -151,73 +135,63 @@ def put_back(conn: Connection, rows: Sequence[tuple[Due, Instant]]) -> None:
 
 
 def _move(conn: Connection, moves: Sequence[tuple[Due, Instant, Instant]]) -> None:
-    values = [
-        {
-            "b_shard": row.shard,
-            "b_lane": row.lane,
-            "b_due_at": row.due_at,
-            "b_message_id": row.message_id,
-            "b_n": row.n,
-            "b_new_due_at": due_at,
-            "b_expires_at": expires_at,
-        }
-        for row, due_at, expires_at in moves
-    ]
+    values = [{**_key(row), "b_new_due_at": due_at, "b_expires_at": expires_at} for row, due_at, expires_at in moves]
     if values:
         conn.execute(_MOVE, values)
 
 
-_Span = tuple[Instant, Instant]
+def _json(texts: Sequence[str]) -> str:
+    """Write texts for one parameter: a statement has no place for thousands."""
+    return msgspec.json.encode(texts).decode()
 
 
-def _due_one(
-    conn: Connection, shard: int, lane: int, limit: int, span: _Span, without_sites: Sequence[str], tenant_ids: Sequence[str], *,
-    is_only: bool = False,
-) -> list[Due]:  # fmt: skip
-    sites = {f"s{i}": site for i, site in enumerate(without_sites)}
-    tenants = {f"t{i}": tenant_id for i, tenant_id in enumerate(tenant_ids)}
-    conditions = f" AND site NOT IN ({_named(sites)})" if sites else ""
-    if tenants:
-        conditions += f" AND tenant_id {'IN' if is_only else 'NOT IN'} ({_named(tenants)})"
-    statement = sa.text(
-        f"SELECT {_COLUMNS} FROM queue WHERE shard = :shard AND lane = :lane AND due_at >= :first AND due_at <= :last{conditions}"  # noqa: S608 - names are ours
-        " ORDER BY due_at, message_id, n LIMIT :limit"
-    )
-    values = {"shard": shard, "lane": lane, "first": span[0], "last": span[1], "limit": limit, **sites, **tenants}
-    return [Due._make(row) for row in conn.execute(statement, values)]
-
-
-def _named(values: Iterable[str]) -> str:
-    return ", ".join(f":{name}" for name in values)
-
-
-def _lateral(tenants: str) -> sa.TextClause:
+def _at_places(*, is_only: bool) -> sa.TextClause:
+    """Make PostgreSQL's statement, which reads all places at once."""
     return sa.text(
         f"SELECT {', '.join('q.' + name for name in Due._fields)}"  # noqa: S608 - names are ours
         " FROM unnest(CAST(:shards AS smallint[]), CAST(:lanes AS smallint[]), CAST(:limits AS integer[])) AS w(shard, lane, lim)"
         f" CROSS JOIN LATERAL (SELECT {_COLUMNS} FROM queue WHERE shard = w.shard AND lane = w.lane AND due_at >= :first"
-        f" AND due_at <= :last AND NOT (site = ANY(CAST(:sites AS text[]))){tenants} ORDER BY due_at, message_id, n LIMIT w.lim) q"
+        " AND due_at <= :last AND NOT (site = ANY(CAST(:sites AS text[])))"
+        f" AND {'' if is_only else 'NOT '}(tenant_id = ANY(CAST(:tenants AS text[]))) ORDER BY due_at, message_id, n LIMIT w.lim) q"
     )
 
 
-_LATERAL = _lateral("")
-_LATERAL_WITHOUT = _lateral(" AND NOT (tenant_id = ANY(CAST(:tenants AS text[])))")
-_LATERAL_ONLY = _lateral(" AND tenant_id = ANY(CAST(:tenants AS text[]))")
+def _at_place(*, is_only: bool) -> sa.TextClause:
+    """Make SQLite's statement, which reads one place."""
+    return sa.text(
+        f"SELECT {_COLUMNS} FROM queue WHERE shard = :shard AND lane = :lane AND due_at >= :first AND due_at <= :last"  # noqa: S608 - names are ours
+        " AND site NOT IN (SELECT value FROM json_each(:sites))"
+        f" AND tenant_id {'' if is_only else 'NOT '}IN (SELECT value FROM json_each(:tenants)) ORDER BY due_at, message_id, n LIMIT :limit"
+    )
 
 
-def _due_lateral(
-    conn: Connection, wanted: Sequence[tuple[int, int, int]], span: _Span, without_sites: Sequence[str], tenant_ids: Sequence[str], *,
+_AT_PLACES = {is_only: _at_places(is_only=is_only) for is_only in (False, True)}
+_AT_PLACE = {is_only: _at_place(is_only=is_only) for is_only in (False, True)}
+
+
+def _read(
+    conn: Connection,
+    wanted: Sequence[tuple[int, int, int]],
+    span: tuple[Instant, Instant],
+    without_sites: Sequence[str],
+    tenants: Sequence[str],
+    *,
     is_only: bool = False,
-) -> list[Due]:  # fmt: skip
-    if not wanted:
-        return []
-    shards, lanes, limits = (list(column) for column in zip(*wanted, strict=True))
-    values = {"shards": shards, "lanes": lanes, "limits": limits, "first": span[0], "last": span[1], "sites": list(without_sites)}
-    statement = _LATERAL
-    if tenant_ids or is_only:
-        values["tenants"] = list(tenant_ids)
-        statement = _LATERAL_ONLY if is_only else _LATERAL_WITHOUT
-    return [Due._make(row) for row in conn.execute(statement, values)]
+) -> list[Due]:
+    """
+    Read rows of places whose due time is in a span.
+
+    Args:
+        tenants: Those to leave out, or with `is_only` those to read.
+    """
+    if conn.dialect.name == "postgresql":
+        shards, lanes, limits = (list(column) for column in zip(*wanted, strict=True)) if wanted else ([], [], [])
+        all_places = {"shards": shards, "lanes": lanes, "limits": limits}
+        values = {"first": span[0], "last": span[1], "sites": list(without_sites), "tenants": list(tenants)}
+        return [Due._make(row) for row in conn.execute(_AT_PLACES[is_only], all_places | values)]
+    values = {"first": span[0], "last": span[1], "sites": _json(without_sites), "tenants": _json(tenants)}
+    places = [{"shard": shard, "lane": lane, "limit": limit} for shard, lane, limit in wanted]
+    return [Due._make(row) for place in places for row in conn.execute(_AT_PLACE[is_only], place | values)]
 
 
 def lasting(conn: Connection, message_ids: Sequence[str], lifetime_ms: int) -> set[str]:
@@ -285,8 +259,6 @@ def counts_by_site(conn: Connection, now: Instant, tenant_id: str | None = None)
         .group_by(queue.c.site)
         .order_by(sa.func.count().desc())
     )
-    if tenant_id is not None:
-        statement = statement.where(queue.c.tenant_id == tenant_id)
     return [(site, int(ready), int(later), int(tried), int(first)) for site, ready, later, tried, first in conn.execute(statement)]
 
 

@@ -19,6 +19,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from gatepost.clock import Instant
 from gatepost.policy.gcra import tolerance_ms
 from gatepost.policy.quota import EMPTY, Level, Meter, slice_of
+from gatepost.store import bulk
 from gatepost.store.schema import quota
 
 _AT_ONCE = 300
@@ -136,7 +137,7 @@ def read(conn: Connection, places: Sequence[Place]) -> dict[Place, Level]:
 def _write(conn: Connection, levels: Mapping[Place, tuple[Meter, Level]], now: Instant) -> None:
     if levels:
         rows = [_row(place, meter, level, now) for place, (meter, level) in sorted(levels.items())]
-        conn.execute(_writing(conn.dialect.name), rows)
+        bulk.execute(conn, _writing(conn.dialect.name), rows)
 
 
 @cache  # making such a statement costs a hundred times what running it does

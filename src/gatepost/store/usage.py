@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Row
 from sqlalchemy.dialects import postgresql, sqlite
 
+from gatepost.store import bulk
 from gatepost.store.schema import usage
 
 
@@ -42,7 +43,7 @@ def count(conn: Connection, used: Mapping[Where, Used]) -> None:
         {**where._asdict(), **dict(zip(_AMOUNTS, astuple(one), strict=True))}
         for where, one in sorted(used.items(), key=lambda item: item[0])
     ]
-    conn.execute(_adding(conn.dialect.name), rows)
+    bulk.execute(conn, _adding(conn.dialect.name), rows)
 
 
 @cache  # making such a statement costs a hundred times what running it does

@@ -11,7 +11,7 @@ import datetime as dt
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import Connection, Row
@@ -88,12 +88,11 @@ class Metering:
         now = self._clock.now()
 
         def work(conn: Connection) -> tuple[str, tuple[Limit, ...]]:
-            tenant_id = tenants.named(conn, tenant).id
+            tenant_id = _locked(conn, tenant)
             before = limits.limits_of(conn, tenant_id)
-            gone = [(limit.resource, limit.per) for limit in before] if is_whole else removed
-            for resource, per in gone:
-                limits.remove_limit(conn, tenant_id, resource, per)
-            limits.put_limits(conn, tenant_id, wanted)
+            kept = [] if is_whole else [limit for limit in before if not _is_among(limit, removed)]
+            by_window = {(limit.resource, limit.per): limit for limit in [*kept, *wanted]}
+            limits.put_limits(conn, tenant_id, by_window.values())
             after = limits.limits_of(conn, tenant_id)
             if after != before:
                 change = audit.Change(
@@ -149,7 +148,7 @@ class Metering:
         now = self._clock.now()
 
         def work(conn: Connection) -> tuple[str, Account]:
-            tenant_id = tenants.named(conn, tenant).id
+            tenant_id = _locked(conn, tenant)
             before = limits.account(conn, tenant_id)
             if price_micros is not None:
                 limits.set_price(conn, tenant_id, price_micros)
@@ -240,7 +239,7 @@ def micros_of(text: str, place: str) -> int:
         micros = value * MICROS
         if value.is_finite() and abs(value) <= _MOST_MONEY and micros == int(micros):
             return int(micros)
-    except (InvalidOperation, ValueError):
+    except (ArithmeticError, ValueError):
         pass
     raise invalid(Fault(place, "invalid_amount", "it is a number with at most six decimals, such as 10.00"))
 
@@ -286,6 +285,17 @@ def removal_of(text: str) -> Removal:
     except ValueError:
         detail = f"name a limit such as messages/day: {', '.join(Resource)} per {', '.join(Per)}"
         raise invalid(Fault("/limits", "invalid_limit", detail)) from None
+
+
+def _locked(conn: Connection, tenant: str) -> str:
+    """Return a tenant's id; changes at the same moment follow one another."""
+    tenant_id = tenants.named(conn, tenant).id
+    limits.lock(conn, tenant_id)
+    return tenant_id
+
+
+def _is_among(limit: Limit, removed: Sequence[Removal]) -> bool:
+    return any(limit.resource is resource and per in (None, limit.per) for resource, per in removed)
 
 
 def _check(wanted: Sequence[Limit]) -> None:

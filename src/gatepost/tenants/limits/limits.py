@@ -9,7 +9,7 @@ Bugs: a sliding limit shared by processes is kept within one slice; one that is 
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Connection
 
@@ -276,22 +276,21 @@ class Reservation:
 
     async def give_back(self, unused: Sequence[Unused]) -> None:
         """Give back what turned out not to be needed."""
-        if not self._held:
-            return
-        returned = []
+        kept, returned = [], []
         for held in self._held:
             counter = held.counter
             concerned = [one for one in unused if counter.kind is not Kind.DOMAIN or counter.subject == _domain(one.domain)]
             count = min(held.count, sum(_amount(one, counter.limit.resource) for one in concerned))
-            if count:
-                returned.append(Held(counter, count, held.starts_at, held.is_remote))
+            kept.append(replace(held, count=held.count - count))
+            returned.append(replace(held, count=count))
+        self._held = kept
         self._return(returned)
 
     def _return(self, held: Sequence[Held]) -> None:
-        now = self._clock.now()
-        for one in held:
+        now, returned = self._clock.now(), [one for one in held if one.count]
+        for one in returned:
             one.counter.count(-one.count, now)
-        self._shared.put_back(held)
+        self._shared.put_back(returned)
 
 
 def _amount(one: Wanted | Unused, resource: Resource) -> int:
