@@ -17,13 +17,13 @@ from pathlib import Path
 
 from gatepost.accept import Acceptor
 from gatepost.clock import SystemClock
-from gatepost.domain.access import Actor, KeyMode, PrincipalKind, Scope
+from gatepost.domain.access import Actor, KeyMode, PrincipalKind, Restrictions, Scope
 from gatepost.domain.address import parse_mailbox
 from gatepost.domain.errors import Refused
 from gatepost.domain.message import Submission
 from gatepost.domain.tenant import Caller, Domain, DomainStatus
 from gatepost.settings import OAuth, Settings
-from gatepost.store import tenants
+from gatepost.store import credentials, tenants
 from gatepost.store.blobs import LocalBlobs
 from gatepost.store.opening import create_engine, open_store
 from gatepost.tenants import grants, keys
@@ -102,18 +102,18 @@ async def measure(folder):
             key = keys.describe(
                 secret, tenant_id=tenant_id, name="k", mode=KeyMode.LIVE, now=clock.now(), restrictions=narrowed if n == 1 else None
             )
-            tenants.insert_key(conn, key, keys.hash_secret(secret))
+            credentials.insert(conn, key, keys.hash_secret(secret))
 
     await engine.write(prepare)
     directory = Directory(engine, clock)
     identity = create_identity(engine, directory, clock, settings)
     client = await Clients(engine, clock).create(
-        tenant_id, "c", KeyMode.LIVE, grants.Restrictions(scopes=frozenset({Scope.MESSAGES_SEND})), by=BY, maker=None
+        tenant_id, "c", KeyMode.LIVE, Restrictions(scopes=frozenset({Scope.MESSAGES_SEND})), by=BY, maker=None
     )
     await directory.refresh()
     door = identity.authenticator
     token = (
-        await identity.authorization.token(Shown(client_id=client.client.id, secret=client.secret), PEER, "client_credentials", None)
+        await identity.authorization.token(Shown(client_id=client.credential.id, secret=client.secret), PEER, "client_credentials", None)
     ).text
     access = door._tokens
 

@@ -27,9 +27,9 @@ EXAMPLES: dict[str, tuple[str, str, Refused]] = {
         Refused("authentication_required", "send Authorization: Bearer with an API key or an access token"),
     ),
     "authentication_failed": (
-        "The key or token is unknown, incomplete, revoked or has ended; which of these is not told.",
+        "The key or token is unknown, incomplete, revoked or has ended.",
         "/v1/messages",
-        Refused("authentication_failed", "the key is unknown, incomplete or revoked"),
+        Refused("authentication_failed", "the key or token is unknown, incomplete, revoked or has expired"),
     ),
     "permission_denied": (
         "A scope is missing, or the key may not be used from this address, for this stream or for this domain.",
@@ -39,7 +39,7 @@ EXAMPLES: dict[str, tuple[str, str, Refused]] = {
     "tenant_suspended": (
         "The operator suspended the tenant. Its queued mail is held, neither tried nor failed.",
         "/v1/messages",
-        Refused("tenant_suspended", "this tenant was suspended by the operator"),
+        Refused("tenant_suspended", "nothing is taken from this tenant until it is resumed"),
     ),
     "domain_not_verified": (
         "The domain in From is not the tenant's, or its DKIM record was not seen in DNS yet.",
@@ -193,6 +193,7 @@ FAULTS: dict[str, str] = {
     "invalid_limit": "not a limit such as messages=1000/day",
     "invalid_message_id": "not a Message-ID",
     "invalid_name": "not a name that a tenant may have",
+    "invalid_network": "not a network such as 10.0.0.0/8",
     "invalid_text": "not a text, or one with characters that may not stand there",
     "invalid_time": "not a date-time with its offset (RFC 3339)",
     "invalid_ttl": "not a number of seconds",
@@ -217,7 +218,7 @@ FAULTS: dict[str, str] = {
     "not_scanned": "the content could not be scanned, and was taken all the same",
     "nul": "the message holds a NUL",
     "null_mx": "the domain says that it takes no mail (RFC 7505)",
-    "operator_elsewhere": "the scope operator can only be given at the gateway's command line, or by an operator",
+    "operator_elsewhere": "only keys and clients of the default tenant may have the scope operator",
     "operator_only": "only the operator changes this rule",
     "out_of_range": "too small or too large",
     "recipient_limit_reached": "this person would get more mail in an hour than the cap",
@@ -244,6 +245,7 @@ FAULTS: dict[str, str] = {
     "unknown_header": "no X-Gatepost header has this name",
     "unknown_parameter": "no parameter has this name here",
     "unknown_role": "there is no such role",
+    "unknown_scope": "there is no such scope",
     "unknown_status": "there is no such status",
     "unknown_stream": "there is no such stream",
     "unsafe_link": "a link has a scheme that may do harm",

@@ -22,7 +22,7 @@ from gatepost.clock import SystemClock
 from gatepost.domain.access import GATEWAY
 from gatepost.domain.tenant import KeyMode
 from gatepost.net.dns import NoDomain, TextAnswer
-from gatepost.store import tenants
+from gatepost.store import credentials
 from gatepost.store.opening import create_engine, migrate, open_store
 from gatepost.tenants import keys
 from gatepost.tenants.domains import Domains
@@ -120,7 +120,7 @@ class Gateway:
             tenant_id = await open_store(engine, clock)
             secret = keys.make_secret(KeyMode.LIVE)
             key = keys.describe(secret, tenant_id=tenant_id, name="crash", mode=KeyMode.LIVE, now=clock.now())
-            await engine.write(lambda conn: tenants.insert_key(conn, key, keys.hash_secret(secret)))
+            await engine.write(lambda conn: credentials.insert(conn, key, keys.hash_secret(secret)))
             await Domains(engine, clock, _NoDns()).add(tenant_id, SENDER_DOMAIN, by=GATEWAY, is_trusted=True)
         finally:
             await engine.close()

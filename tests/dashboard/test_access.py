@@ -5,11 +5,10 @@ import ipaddress
 import httpx
 import pytest
 
-from gatepost.domain.access import Scope
+from gatepost.domain.access import Restrictions, Scope, parse_limit
 from gatepost.domain.tenant import ApiKey, KeyMode
-from gatepost.store import tenants
+from gatepost.store import credentials
 from gatepost.tenants import keys
-from gatepost.tenants.grants import Restrictions
 from tests.dashboard.site import Site
 
 AWAY = {"Host": "gate.acme.example", "Sec-Fetch-Site": "same-origin"}
@@ -22,7 +21,7 @@ def make_key(
     secret = keys.make_secret(mode)
     tenant_id = tenant_id or site.deps.default_tenant_id
     key = keys.describe(secret, tenant_id=tenant_id, name="test", mode=mode, now=site.deps.clock.now(), restrictions=narrowed)
-    site.write(lambda conn: tenants.insert_key(conn, key, keys.hash_secret(secret)))
+    site.write(lambda conn: credentials.insert(conn, key, keys.hash_secret(secret)))
     site.run(site.deps.directory.refresh())
     return key, secret
 
@@ -95,11 +94,26 @@ def test_a_narrow_key_opens_no_pages_and_one_with_networks_only_from_there(site:
         assert sign_in(site, make_key(site, narrowed=narrowed)[1]).status_code == status
 
 
+def test_who_signs_in_with_a_key_makes_no_key_that_is_more(site: Site) -> None:
+    """THREATS 28: a key's end, networks and limits hold for the keys that are made by way of these pages."""
+    end, near = site.deps.clock.now() + 3_600_000, ipaddress.ip_network("127.0.0.0/8")
+    own = Restrictions(networks=(near,), limits=(parse_limit("messages=10/minute"),), expires_at=end)
+    key, secret = make_key(site, narrowed=own)
+    cookies = sign_in(site, secret).cookies
+    page = httpx.get(f"{site.url}/keys", headers=AWAY, cookies=cookies).text
+    token = page.partition('name="token" value="')[2].partition('"')[0]
+    form = {"token": token, "name": "more", "mode": "live", "scopes": "admin"}
+    headers = {**AWAY, "Origin": f"http://{AWAY['Host']}"}
+    assert httpx.post(f"{site.url}/keys", headers=headers, cookies=cookies, data=form).status_code == 200
+    made = site.write(lambda conn: credentials.of_tenant(conn, ApiKey, key.tenant_id))[-1]
+    assert (made.name, made.networks, made.limits, made.expires_at) == ("more", own.networks, own.limits, end)
+
+
 def test_a_revoked_key_ends_its_sessions(site: Site) -> None:
     """A session lives no longer than the key that opened it."""
     key, secret = make_key(site)
     cookies = sign_in(site, secret).cookies
-    site.write(lambda conn: tenants.revoke_key(conn, key.tenant_id, key.id, site.deps.clock.now()))
+    site.write(lambda conn: credentials.revoke(conn, key, site.deps.clock.now()))
     assert httpx.get(site.url, headers=AWAY, cookies=cookies).status_code == 303
 
 

@@ -29,7 +29,7 @@ from gatepost.http.server import HttpDoor
 from gatepost.net.dns import NoDomain, TextAnswer
 from gatepost.screening.screener import Screener
 from gatepost.settings import Settings
-from gatepost.store import tenants
+from gatepost.store import credentials, tenants
 from gatepost.store.blobs import LocalBlobs
 from gatepost.store.engine import Engine
 from gatepost.store.opening import create_engine, open_store
@@ -164,7 +164,7 @@ def _ready(problems: list[str]) -> Callable[[], Awaitable[list[str]]]:
 async def _key(engine: Engine, tenant_id: str, mode: KeyMode) -> str:
     secret = keys.make_secret(mode)
     made = keys.describe(secret, tenant_id=tenant_id, name="test", mode=mode, now=SystemClock().now())
-    await engine.write(lambda conn: tenants.insert_key(conn, made, keys.hash_secret(secret)))
+    await engine.write(lambda conn: credentials.insert(conn, made, keys.hash_secret(secret)))
     return secret
 
 

@@ -6,18 +6,18 @@ from tests.doors.http_rig import Rig, message
 
 from gatepost import ids
 from gatepost.clock import SystemClock
-from gatepost.domain.access import GATEWAY, Scope
+from gatepost.domain.access import GATEWAY, Restrictions, Scope
 from gatepost.domain.tenant import KeyMode
-from gatepost.store import audit, tenants
+from gatepost.store import audit, credentials
 from gatepost.tenants import keys
 
 
 def key_for(rig: Rig, tenant_id: str, *scopes: Scope) -> str:
     """Make a key with only these scopes."""
     secret = keys.make_secret(KeyMode.LIVE)
-    restrictions = keys.Restrictions(scopes=frozenset(scopes))
+    restrictions = Restrictions(scopes=frozenset(scopes))
     made = keys.describe(secret, tenant_id=tenant_id, name="x", mode=KeyMode.LIVE, now=SystemClock().now(), restrictions=restrictions)
-    rig.run(rig.engine.write(lambda conn: tenants.insert_key(conn, made, keys.hash_secret(secret))))
+    rig.run(rig.engine.write(lambda conn: credentials.insert(conn, made, keys.hash_secret(secret))))
     rig.run(rig.deps.directory.refresh())
     return secret
 

@@ -74,7 +74,7 @@ def test_keys_and_tokens_are_taken_by_every_mechanism(tmp_path, mechanism):
         made = await house.key(scopes=frozenset({Scope.MESSAGES_SEND}))
         client, shown = await house.client()
         await house.tick()
-        for secret, who in ((made.secret, made.key.id), (await house.here.token(shown), client.id)):
+        for secret, who in ((made.secret, made.credential.id), (await house.here.token(shown), client.id)):
             connection = await greet(port)
             assert (await connection.say(auth(mechanism, secret))).startswith("235 2.7.0")
             assert (await send(connection)).startswith("250 2.0.0")
@@ -93,11 +93,11 @@ def test_a_revoked_key_sends_no_more_on_a_connection_that_is_open(tmp_path):
         connection = await greet(port)
         await connection.say(auth("PLAIN", made.secret))
         assert (await send(connection)).startswith("250")
-        await house.keys.revoke(house.tenant_id, made.key.id, by=BY)
+        await house.keys.revoke(house.tenant_id, made.credential.id, by=BY)
         await house.tick()
         assert (await send(connection)).startswith("535 5.7.8")
         assert len(acceptor.taken) == 1
-        assert [fields["key_id"] for name, fields in events if name == "smtp_refused"] == [made.key.id]
+        assert [fields["key_id"] for name, fields in events if name == "smtp_refused"] == [made.credential.id]
 
     run(tmp_path, work)
 
@@ -118,7 +118,7 @@ def test_refusals_have_the_codes_of_the_catalogue(tmp_path):
         assert (await connection.say(auth("OAUTHBEARER", "a.b.c"))).startswith("334 ")
         assert (await connection.say(b"AQ==\r\n")).startswith("535 5.7.8")
         told = [(fields["code"], fields["key_id"]) for name, fields in events if name == "smtp_authentication_failed"]
-        assert told == [("permission_denied", far.key.id), ("tenant_suspended", held.key.id), ("authentication_failed", None)]
+        assert told == [("permission_denied", far.credential.id), ("tenant_suspended", held.credential.id), ("authentication_failed", None)]
 
     run(tmp_path, work)
 
@@ -131,7 +131,7 @@ def test_a_trusted_network_sends_as_its_key_while_the_key_lasts(tmp_path):
         await house.tick()
         connection = await greet(port)
         assert (await send(connection)).startswith("250")
-        assert acceptor.taken[0][0].principal.id == made.key.id
+        assert acceptor.taken[0][0].principal.id == made.credential.id
         house.clock.advance(60)
         assert (await send(connection)).startswith("530 5.7.0")
         connection.close()

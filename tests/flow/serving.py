@@ -20,7 +20,7 @@ from gatepost.app.parts import create_domains, create_engine
 from gatepost.clock import SystemClock
 from gatepost.domain.access import GATEWAY
 from gatepost.domain.tenant import KeyMode
-from gatepost.store import tenants
+from gatepost.store import credentials
 from gatepost.store.opening import open_store
 from gatepost.tenants import keys
 
@@ -59,7 +59,7 @@ def prepare(data: Path, **flags: str) -> str:
         tenant_id = await open_store(engine, clock)
         secret = keys.make_secret(KeyMode.LIVE)
         key = keys.describe(secret, tenant_id=tenant_id, name="test", mode=KeyMode.LIVE, now=clock.now())
-        await engine.write(lambda conn: tenants.insert_key(conn, key, keys.hash_secret(secret)))
+        await engine.write(lambda conn: credentials.insert(conn, key, keys.hash_secret(secret)))
         await create_domains(loaded, engine, clock).add(tenant_id, "acme.example", by=GATEWAY, is_trusted=True)
         await engine.close()
         return secret

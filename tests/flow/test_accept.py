@@ -11,7 +11,7 @@ from gatepost.domain.errors import Refused
 from gatepost.domain.message import EnvelopeRecipient, RawSubmission, Source, Steering, Submission
 from gatepost.domain.tenant import Caller, Domain, DomainStatus, KeyMode
 from gatepost.settings import Limits, Settings
-from gatepost.store import facts, messages, queue, suppressions, tenants
+from gatepost.store import credentials, facts, messages, queue, suppressions, tenants
 from gatepost.store.blobs import LocalBlobs
 from gatepost.store.errors import StorageUnavailable
 from gatepost.store.opening import open_store
@@ -55,7 +55,7 @@ class House:
     async def new_caller(self, mode):
         secret = keys.make_secret(mode)
         key = keys.describe(secret, tenant_id=self.tenant_id, name="test", mode=mode, now=self.clock.now())
-        await self.engine.write(lambda conn: tenants.insert_key(conn, key, keys.hash_secret(secret)))
+        await self.engine.write(lambda conn: credentials.insert(conn, key, keys.hash_secret(secret)))
         return Caller(principal=key.principal(), peer="127.0.0.1", request_id="req_1")
 
     async def suppress(self, address, stream=""):

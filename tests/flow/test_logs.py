@@ -11,12 +11,12 @@ import pytest
 from gatepost import settings
 from gatepost.app.parts import create_engine
 from gatepost.clock import SystemClock
-from gatepost.domain.access import GATEWAY, Scope
+from gatepost.domain.access import GATEWAY, Restrictions, Scope
 from gatepost.domain.tenant import KeyMode
 from gatepost.observe.maillog import SECURITY_EVENTS
-from gatepost.store import tenants
+from gatepost.store import credentials
 from gatepost.store.opening import open_store
-from gatepost.tenants.keys import Restrictions, describe, hash_secret, make_secret
+from gatepost.tenants.keys import describe, hash_secret, make_secret
 from gatepost.tenants.tenants import Tenants
 from tests.flow.serving import Serving, gatepost_json, prepare, until
 
@@ -111,7 +111,7 @@ async def _more(data):
         secret, restrictions = make_secret(KeyMode.LIVE), Restrictions(scopes=frozenset({scope}))
         described = describe(secret, tenant_id=tenant_id, name="x", mode=KeyMode.LIVE, now=clock.now(), restrictions=restrictions)
         digest = hash_secret(secret)
-        await engine.write(lambda conn, key=described, digest=digest: tenants.insert_key(conn, key, digest))
+        await engine.write(lambda conn, key=described, digest=digest: credentials.insert(conn, key, digest))
         made.append(secret)
     await engine.close()
     return other.id, *made

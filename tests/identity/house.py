@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from gatepost import ids
-from gatepost.domain.access import Actor, KeyMode, PrincipalKind, Scope
+from gatepost.domain.access import Actor, KeyMode, PrincipalKind, Restrictions, Scope
 from gatepost.domain.errors import Refused
 from gatepost.domain.tenant import Tenant
 from gatepost.settings import OAuth, Settings
@@ -13,7 +13,6 @@ from gatepost.store.opening import open_store
 from gatepost.tenants.client_authentication import OAuthRefused, Shown
 from gatepost.tenants.client_register import Clients
 from gatepost.tenants.directory import Directory
-from gatepost.tenants.grants import Restrictions
 from gatepost.tenants.identity import create_identity
 from gatepost.tenants.key_register import Keys
 from gatepost.testing.fake_clock import FakeClock
@@ -103,7 +102,7 @@ class House:
         """Make a client; return it with what it shows."""
         narrowed = Restrictions(scopes=frozenset(scopes), **restrictions)
         made = await self.clients.create(tenant_id or self.tenant_id, "c", KeyMode.LIVE, narrowed, by=BY, maker=None, jwks=jwks)
-        return made.client, Shown(client_id=made.client.id, secret=made.secret)
+        return made.credential, Shown(client_id=made.credential.id, secret=made.secret)
 
     async def suspend(self, tenant_id, at):
         await self.here.engine.write(lambda conn: tenants.set_suspended(conn, tenant_id, at))

@@ -1,5 +1,6 @@
 """Who is let in, at every door alike; on both engines, with two processes."""
 
+import asyncio
 import ipaddress
 
 import pytest
@@ -8,6 +9,8 @@ from gatepost.domain.access import KeyMode, Scope
 from gatepost.domain.errors import Refused
 from gatepost.store import audit, last_use
 from gatepost.tenants import keys
+from gatepost.tenants.credential_register import Changes
+from gatepost.tenants.key_register import Keys
 from tests.identity.house import BY, PEER, run
 
 
@@ -26,6 +29,17 @@ def test_a_key_that_was_made_a_moment_ago_works_in_every_process(make_engine):
     run(make_engine, work)
 
 
+def test_requests_at_the_same_moment_share_the_look_for_a_new_key(make_engine):
+    """Those that come while one looks wait for what it sees, instead of being refused."""
+
+    async def work(house):
+        made = await house.key()
+        house.clock.advance(0.2)
+        assert await asyncio.gather(*[house.there.tried(made.secret) for _ in range(5)]) == [None] * 5
+
+    run(make_engine, work)
+
+
 def test_a_revoked_key_is_refused_everywhere_within_a_second(make_engine):
     """The process that revoked it at once, the others with their next look."""
 
@@ -33,7 +47,7 @@ def test_a_revoked_key_is_refused_everywhere_within_a_second(make_engine):
         made = await house.key()
         await house.tick()
         assert await house.there.tried(made.secret) is None
-        await house.keys.revoke(house.tenant_id, made.key.id, by=BY)
+        await house.keys.revoke(house.tenant_id, made.credential.id, by=BY)
         await house.tick(1.0)
         assert [await process.tried(made.secret) for process in house.processes] == ["authentication_failed"] * 2
 
@@ -48,8 +62,8 @@ def test_a_proof_kept_for_a_connection_is_worth_nothing_after_the_revocation(mak
         await house.tick()
         door = house.there.identity.authenticator
         proof = await door.prove(made.secret)
-        assert door.check(proof, PEER).id == made.key.id
-        await house.keys.revoke(house.tenant_id, made.key.id, by=BY)
+        assert door.check(proof, PEER).id == made.credential.id
+        await house.keys.revoke(house.tenant_id, made.credential.id, by=BY)
         await house.tick()
         with pytest.raises(Refused, match="authentication_failed"):
             door.check(proof, PEER)
@@ -128,7 +142,7 @@ def test_a_trusted_network_ends_with_its_key(make_engine):
         await house.tick()
         door = house.here.identity.authenticator
         proof = door.trusted(PEER)
-        assert door.check(proof, PEER).id == ending.key.id
+        assert door.check(proof, PEER).id == ending.credential.id
         assert door.trusted("192.0.3.1") is None
         house.clock.advance(60)
         assert door.trusted(PEER) is None
@@ -136,8 +150,8 @@ def test_a_trusted_network_ends_with_its_key(make_engine):
             door.check(proof, PEER)
         revoked = await house.key(trust=(net("192.0.2.0/24"),))
         await house.tick()
-        assert door.check(door.trusted(PEER), PEER).id == revoked.key.id
-        await house.keys.revoke(house.tenant_id, revoked.key.id, by=BY)
+        assert door.check(door.trusted(PEER), PEER).id == revoked.credential.id
+        await house.keys.revoke(house.tenant_id, revoked.credential.id, by=BY)
         await house.tick()
         assert door.trusted(PEER) is None
 
@@ -149,16 +163,16 @@ def test_a_rotated_key_has_two_secrets_until_the_overlap_ends(make_engine):
 
     async def work(house):
         first = await house.key()
-        second = await house.keys.rotate(house.tenant_id, first.key.id, 3_600_000, by=BY, maker=None)
+        second = await house.keys.rotate(house.tenant_id, first.credential.id, 3_600_000, by=BY, maker=None)
         await house.tick()
-        assert second.key.id == first.key.id
+        assert second.credential.id == first.credential.id
         assert [await house.there.tried(one.secret) for one in (first, second)] == [None, None]
         house.clock.advance(3598.9)
         assert await house.there.tried(first.secret) is None
         house.clock.advance(0.1)
         assert [await house.there.tried(one.secret) for one in (first, second)] == ["authentication_failed", None]
-        third = await house.keys.rotate(house.tenant_id, first.key.id, 3_600_000, by=BY, maker=None)
-        fourth = await house.keys.rotate(house.tenant_id, first.key.id, 0, by=BY, maker=None)
+        third = await house.keys.rotate(house.tenant_id, first.credential.id, 3_600_000, by=BY, maker=None)
+        fourth = await house.keys.rotate(house.tenant_id, first.credential.id, 0, by=BY, maker=None)
         await house.tick()
         tried = [await house.there.tried(one.secret) for one in (second, third, fourth)]
         assert tried == ["authentication_failed", "authentication_failed", None]
@@ -171,14 +185,14 @@ def test_what_is_over_cannot_be_rotated_and_what_is_strange_is_not_there(make_en
 
     async def work(house):
         made = await house.key()
-        for key_id, tenant_id in ((made.key.id, house.other_id), ("key_nope", house.tenant_id)):
+        for key_id, tenant_id in ((made.credential.id, house.other_id), ("key_nope", house.tenant_id)):
             with pytest.raises(Refused, match="not_found"):
                 await house.keys.rotate(tenant_id, key_id, 0, by=BY, maker=None)
             with pytest.raises(Refused, match="not_found"):
                 await house.keys.revoke(tenant_id, key_id, by=BY)
-        await house.keys.revoke(house.tenant_id, made.key.id, by=BY)
+        await house.keys.revoke(house.tenant_id, made.credential.id, by=BY)
         with pytest.raises(Refused, match="conflict"):
-            await house.keys.rotate(house.tenant_id, made.key.id, 0, by=BY, maker=None)
+            await house.keys.rotate(house.tenant_id, made.credential.id, 0, by=BY, maker=None)
 
     run(make_engine, work)
 
@@ -194,14 +208,32 @@ def test_the_last_use_is_written_now_and_then_and_never_goes_back(make_engine):
         used = house.clock.now()
         assert await house.here.tried(made.secret, "192.0.2.1") is None
         assert await house.here.tried(token, "192.0.2.1") is None
-        assert await house.keys.uses([made.key]) == {}
+        assert await house.keys.uses([made.credential]) == {}
         house.clock.advance(5)
         assert await house.there.tried(made.secret, "192.0.2.2") is None
         await house.there.identity.authenticator.write_uses(house.there.engine)
         await house.here.identity.authenticator.write_uses(house.here.engine)
-        found = (await house.keys.uses([made.key]))[made.key.id]
+        found = (await house.keys.uses([made.credential]))[made.credential.id]
         assert (found.used_at, found.peer) == (used + 5_000, "192.0.2.2")
         assert (await house.here.engine.read(lambda conn: last_use.of(conn, [shown.client_id])))[shown.client_id].used_at == used
+
+    run(make_engine, work)
+
+
+def test_changes_of_a_key_at_the_same_time_do_not_undo_each_other(make_engine):
+    """Somebody narrows it while somebody else renames it, in another process: both stay, so a right that was taken is gone."""
+
+    async def work(house):
+        theirs = Keys(house.there.engine, house.clock)
+        for n in range(10):
+            made = await house.key()
+            narrowing = Changes(restrictions={"scopes": frozenset({Scope.STATS_READ})})
+            await asyncio.gather(
+                house.keys.update(house.tenant_id, made.credential.id, narrowing, by=BY, maker=None),
+                theirs.update(house.tenant_id, made.credential.id, Changes(name=f"n{n}"), by=BY, maker=None),
+            )
+            found = await house.keys.get(house.tenant_id, made.credential.id)
+            assert (found.scopes, found.name) == ({Scope.STATS_READ}, f"n{n}")
 
     run(make_engine, work)
 
@@ -211,10 +243,10 @@ def test_every_change_of_a_key_stands_in_the_audit_log(make_engine):
 
     async def work(house):
         made = await house.key()
-        rotated = await house.keys.rotate(house.tenant_id, made.key.id, 0, by=BY, maker=None)
-        await house.keys.revoke(house.tenant_id, made.key.id, by=BY)
-        await house.keys.revoke(house.tenant_id, made.key.id, by=BY)
-        rows = await house.here.engine.read(lambda conn: audit.page(conn, audit.Wanted(object_id=made.key.id), 10))
+        rotated = await house.keys.rotate(house.tenant_id, made.credential.id, 0, by=BY, maker=None)
+        await house.keys.revoke(house.tenant_id, made.credential.id, by=BY)
+        await house.keys.revoke(house.tenant_id, made.credential.id, by=BY)
+        rows = await house.here.engine.read(lambda conn: audit.page(conn, audit.Wanted(object_id=made.credential.id), 10))
         assert [row.action for row in reversed(rows)] == ["key.created", "key.rotated", "key.revoked"]
         assert {row.actor_name for row in rows} == {"test"}
         assert not [secret for secret in (made.secret, rotated.secret) if secret in str(rows)]

@@ -13,6 +13,7 @@ from gatepost.domain.access import KeyMode, PrincipalKind, Scope
 from gatepost.settings import InvalidSettings, Issuer, OAuth, Settings, load
 from gatepost.store import last_use
 from gatepost.store.opening import create_engine
+from gatepost.tenants.identity import create_identity
 from gatepost.tenants.issuers import TrustedIssuer
 from tests.identity.house import ISSUER, PEER, House
 
@@ -214,6 +215,7 @@ def test_an_issuer_that_drops_a_key_is_believed_though_tokens_are_remembered(tmp
 @pytest.mark.parametrize(
     "answer",
     [web.Response(status=500), web.Response(status=302), web.Response(body=b"{"), web.Response(body=b"{}"), web.Response(body=b"[" * 100_000),
+     web.Response(body=b'{"keys": ' + b"[" * 100_000),
      web.Response(body=b'{"keys": [{"kty": "oct", "k": "AAAA"}]}'), web.Response(body=b" " * (1024 * 1024 + 1))],
 )  # fmt: skip
 def test_an_issuer_that_answers_nonsense_lets_nobody_in_and_keeps_who_was_in(tmp_path, answer):
@@ -271,6 +273,30 @@ def test_settings_that_cannot_be_meant_are_refused(tmp_path, changes, option):
     flags = {f"oauth.issuers.corp.{name}": value for name, value in {**issuer, **changes}.items()}
     with pytest.raises(InvalidSettings, match=option):
         load(tmp_path, environ={}, flags=flags)
+
+
+def test_an_outside_token_is_no_operator_but_in_the_default_tenant(tmp_path):
+    """THREATS 28: what no key and no client of another tenant can have, its issuer cannot give either."""
+
+    async def elsewhere(house, provider):
+        assert await house.here.tried(provider.token(house, scope="operator")) == "authentication_failed"
+        assert (await who(house, provider.token(house, scope="operator stats:read"))).scopes == {Scope.STATS_READ}
+
+    issuing(sqlite(tmp_path / "a"), elsewhere, max_scopes=["operator", "stats:read"])
+
+    async def here(house, provider):
+        assert (await who(house, provider.token(house, scope="operator"))).scopes == {Scope.OPERATOR}
+
+    issuing(sqlite(tmp_path / "b"), here, max_scopes=["operator"], tenant="default")
+
+
+@pytest.mark.parametrize("url", ["https://id.example", ISSUER])
+def test_two_issuers_of_one_name_are_refused_at_the_start(tmp_path, url):
+    """The name in a token decides whose it is: of two, or of ours and another, one would silently never be asked."""
+    common = {"audience": "a", "tenant": "default", "max_scopes": ["messages:send"], "jwks_url": "https://id.example/jwks"}
+    issuers = {"a": Issuer(url="https://id.example", **common), "b": Issuer(url=url, **common)}
+    with pytest.raises(InvalidSettings, match=r"oauth\.issuers\.b\.url"):
+        create_identity(None, None, None, Settings(oauth=OAuth(issuer=ISSUER, issuers=issuers)))
 
 
 def test_an_issuer_with_an_unknown_scope_is_refused_at_the_start():

@@ -13,6 +13,7 @@ import pytest
 from gatepost.domain.access import PrincipalKind, Scope
 from gatepost.domain.errors import Refused
 from gatepost.settings import OAuth, Settings
+from gatepost.store import audit
 from gatepost.store import tokens as stored
 from gatepost.store.tenants import bump_version
 from gatepost.tenants.client_authentication import Shown
@@ -123,6 +124,23 @@ def test_a_revoked_token_is_refused_everywhere_within_a_second(make_engine):
     run(make_engine, work)
 
 
+def test_the_end_of_a_token_stands_in_the_audit_log_once(make_engine):
+    """Which client ended it, and from where."""
+
+    async def work(house):
+        client, shown = await house.client(house.other_id)
+        await house.tick()
+        token = await house.here.token(shown)
+        for process in house.processes:
+            await process.identity.authorization.revoke(shown, PEER, token)
+        wanted = audit.Wanted(tenant_id=house.other_id, action="access_token.revoked")
+        (entry,) = await house.here.engine.read(lambda conn: audit.page(conn, wanted, 10))
+        told = (entry.object_id, entry.actor_kind, entry.actor_id, entry.peer)
+        assert told == (claims_of(token)["jti"], "client", client.id, PEER)
+
+    run(make_engine, work)
+
+
 def test_introspection_tells_a_tenant_of_its_own_tokens_only(make_engine):
     """RFC 7662 §2.2: everything else is not active, and nothing more is said."""
 
@@ -202,6 +220,18 @@ def test_a_token_of_a_key_that_another_process_just_made_is_taken(make_engine):
         house.clock.advance(0.5)
         token = await house.here.token(shown)
         assert await house.there.tried(token) is None
+
+    run(make_engine, work)
+
+
+def test_a_client_that_was_made_a_moment_ago_uses_its_token_in_every_process(make_engine):
+    """What is made, got and used within a second works at whichever process the request arrives; at several requests at once, too."""
+
+    async def work(house):
+        _, shown = await house.client()
+        house.clock.advance(0.2)
+        token = await house.here.token(shown)
+        assert await asyncio.gather(*[house.there.tried(token) for _ in range(3)]) == [None] * 3
 
     run(make_engine, work)
 
@@ -353,7 +383,7 @@ def test_a_clients_secret_is_rotated_with_an_overlap(make_engine):
         client, old = await house.client()
         await house.tick()
         token = await house.here.token(old)
-        made = await Clients(house.here.engine, house.clock).rotate_secret(house.tenant_id, client.id, 60_000, by=BY, maker=None)
+        made = await Clients(house.here.engine, house.clock).rotate(house.tenant_id, client.id, 60_000, by=BY, maker=None)
         new = Shown(client_id=client.id, secret=made.secret)
         await house.tick()
         assert [await house.there.refused_token(one) for one in (old, new)] == [None, None]

@@ -5,10 +5,9 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from gatepost.domain.access import Role, Scope
-from gatepost.store import tenants
+from gatepost.domain.access import Restrictions, Role, Scope
+from gatepost.store import credentials
 from gatepost.tenants import keys
-from gatepost.tenants.grants import Restrictions
 from gatepost.tenants.one_time_links import Joining, OneTimeLinks
 from gatepost.tenants.passwords import Passwords
 from gatepost.tenants.people import People
@@ -36,7 +35,7 @@ def client_with(rig: Rig, *scopes: Scope) -> httpx.Client:
         secret, tenant_id=rig.deps.default_tenant_id, name="k", mode=keys.KeyMode.LIVE, now=rig.deps.clock.now(),
         restrictions=Restrictions(scopes=frozenset(scopes)),
     )  # fmt: skip
-    rig.run(rig.engine.write(lambda conn: tenants.insert_key(conn, key, keys.hash_secret(secret))))
+    rig.run(rig.engine.write(lambda conn: credentials.insert(conn, key, keys.hash_secret(secret))))
     rig.run(rig.deps.directory.refresh())
     return rig.client(secret)
 

@@ -14,10 +14,10 @@ from typing import Any
 from gatepost import settings
 from gatepost.app.parts import create_domains, create_engine
 from gatepost.clock import SystemClock
-from gatepost.domain.access import GATEWAY, Principal, PrincipalKind, Role, Scope
+from gatepost.domain.access import GATEWAY, Principal, PrincipalKind, Restrictions, Role, Scope
 from gatepost.domain.tenant import DEFAULT_TENANT, Caller, KeyMode, Tenant
 from gatepost.ids import new
-from gatepost.store import tenants
+from gatepost.store import credentials, tenants
 from gatepost.store.engine import Engine
 from gatepost.store.opening import open_store
 from gatepost.tenants import keys
@@ -112,10 +112,10 @@ class World:
 
 async def _key(engine: Engine, tenant_id: str, *scopes: Scope) -> str:
     secret = keys.make_secret(KeyMode.LIVE)
-    restrictions = keys.Restrictions(scopes=frozenset(scopes))
+    restrictions = Restrictions(scopes=frozenset(scopes))
     name = MARK if not scopes else scopes[0].value
     made = keys.describe(secret, tenant_id=tenant_id, name=name, mode=KeyMode.LIVE, now=SystemClock().now(), restrictions=restrictions)
-    await engine.write(lambda conn: tenants.insert_key(conn, made, keys.hash_secret(secret)))
+    await engine.write(lambda conn: credentials.insert(conn, made, keys.hash_secret(secret)))
     return secret
 
 

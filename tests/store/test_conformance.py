@@ -11,7 +11,7 @@ from gatepost.domain.outcome import Category, Deferred, Delivered, Exchange, Fai
 from gatepost.domain.route import SHARDS
 from gatepost.policy.retry import RetrySchedule
 from gatepost.settle import Result, decide, new_event_id, settle
-from gatepost.store import facts, idempotency, leases, messages, queue, sites, suppressions, tenants
+from gatepost.store import facts, idempotency, leases, messages, queue, sites, suppressions, tenants, tokens
 from gatepost.store.engine import Engine, GroupCommit
 from gatepost.store.opening import open_store
 from gatepost.store.queue import Due
@@ -279,5 +279,21 @@ def test_every_change_of_configuration_counts_the_version_up(make_engine):
         before = await engine.read(tenants.version)
         await engine.write(tenants.bump_version)
         assert await engine.read(tenants.version) == before + 1
+
+    run(make_engine, work)
+
+
+def test_what_is_taken_once_is_taken_by_one(make_engine):
+    """Of many that spend an id at the same moment one wins; the others are told so, and their transactions go on."""
+
+    async def work(engine):
+        def spend(conn):
+            is_first = tokens.spend(conn, "ticket:1", NOW)
+            sites.pause(conn, f"{id(conn)}.example", NOW, "")
+            return is_first
+
+        found = await asyncio.gather(*[engine.write(spend) for _ in range(8)])
+        assert sorted(found) == [False] * 7 + [True]
+        assert not await engine.write(spend)
 
     run(make_engine, work)

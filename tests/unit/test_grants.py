@@ -4,10 +4,22 @@ import ipaddress
 
 import pytest
 
-from gatepost.domain.access import SCOPES, KeyMode, Limit, Per, Principal, PrincipalKind, Resource, Scope, parse_limit, widened
+from gatepost.domain.access import (
+    SCOPES,
+    KeyMode,
+    Limit,
+    Per,
+    Principal,
+    PrincipalKind,
+    Resource,
+    Restrictions,
+    Scope,
+    parse_limit,
+    widened,
+)
 from gatepost.domain.errors import Refused
 from gatepost.tenants import grants
-from gatepost.tenants.grants import Asked, Restrictions
+from gatepost.tenants.grants import Asked
 
 NOW = 1_000_000
 TEN_A_MINUTE = Limit(resource=Resource.MESSAGES, amount=10, per=Per.MINUTE)

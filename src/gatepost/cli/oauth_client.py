@@ -6,16 +6,15 @@ from typing import Any
 
 import click
 
+from gatepost.cli.credentials import Kind, add_shared_commands, until_of
 from gatepost.cli.opening import Opened, run_with_store
-from gatepost.cli.options import Duration, json_option, store_options, tenant_option
-from gatepost.cli.output import failing_clearly, moment, print_json, print_table
-from gatepost.cli.restricting import check_name, restriction_options, restrictions, shown
-from gatepost.clock import iso
+from gatepost.cli.options import json_option, store_options, tenant_option
+from gatepost.cli.output import failing_clearly, print_json
+from gatepost.cli.restricting import check_name, restriction_options, restrictions
 from gatepost.domain.access import KeyMode
 from gatepost.domain.tenant import OAuthClient
-from gatepost.store.last_use import LastUse
-from gatepost.tenants.client_register import Clients, MadeClient
-from gatepost.tenants.key_register import LONGEST_OVERLAP
+from gatepost.tenants.client_register import Clients
+from gatepost.tenants.credential_register import Made
 
 
 @click.group(name="oauth-client")
@@ -54,8 +53,8 @@ def create(
     name = check_name(name)
     jwks = None if jwks_file is None else _read_keys(jwks_file)
 
-    async def work(store: Opened) -> MadeClient:
-        return await _clients(store).create(
+    async def work(store: Opened) -> Made[OAuthClient]:
+        return await Clients(store.engine, store.clock).create(
             store.tenant_id,
             name,
             KeyMode.TEST if is_test else KeyMode.LIVE,
@@ -65,92 +64,7 @@ def create(
             jwks=jwks,
         )
 
-    _show_made(run_with_store(data, flags, work, tenant), as_json=as_json)
-
-
-@command.command(name="list")
-@store_options
-@tenant_option
-@json_option
-@failing_clearly
-def list_clients(*, data: Path, flags: dict[str, Any], tenant: str | None, as_json: bool) -> None:
-    """List a tenant's clients, without their secrets."""
-
-    async def work(store: Opened) -> tuple[list[OAuthClient], dict[str, LastUse]]:
-        found = await _clients(store).list(store.tenant_id)
-        return found, await _clients(store).uses(found)
-
-    found, uses = run_with_store(data, flags, work, tenant)
-    if as_json:
-        print_json([{**shown(one, uses.get(one.id)), "jwks": one.jwks} for one in found])
-        return
-    rows = [
-        (
-            one.id,
-            one.name,
-            one.mode.value,
-            "signs assertions" if one.jwks is not None else f"…{one.hint}",
-            " ".join(sorted(one.scopes)),
-            moment(one.created_at),
-            moment(uses[one.id].used_at) if one.id in uses else "",
-            moment(one.expires_at),
-            moment(one.revoked_at),
-        )
-        for one in found
-    ]
-    print_table(("id", "name", "mode", "ends in", "scopes", "created", "last used", "expires", "revoked"), rows)
-
-
-@command.command(name="rotate-secret")
-@click.argument("client_id")
-@click.option(
-    "--overlap", "overlap_ms", metavar="TIME", type=Duration(may_be_zero=True), default="1h", show_default=True,
-    help="How long the old secret works on, such as 1h or 0s.",
-)  # fmt: skip
-@store_options
-@tenant_option
-@json_option
-@failing_clearly
-def rotate_secret(client_id: str, *, data: Path, flags: dict[str, Any], tenant: str | None, overlap_ms: int, as_json: bool) -> None:
-    """Give a client a new secret and show it, this once; its tokens stay good."""
-    if overlap_ms > LONGEST_OVERLAP:
-        raise click.BadParameter("at most 30 days", param_hint="--overlap")
-
-    async def work(store: Opened) -> MadeClient:
-        tenant_id = await _tenant_of(store, client_id)
-        return await _clients(store).rotate_secret(tenant_id, client_id, overlap_ms, by=store.actor, maker=None)
-
-    _show_made(run_with_store(data, flags, work, tenant), as_json=as_json)
-
-
-@command.command()
-@click.argument("client_id")
-@store_options
-@tenant_option
-@json_option
-@failing_clearly
-def revoke(client_id: str, *, data: Path, flags: dict[str, Any], tenant: str | None, as_json: bool) -> None:
-    """Revoke a client with its tokens; within a second no door takes them any more."""
-
-    async def work(store: Opened) -> None:
-        await _clients(store).revoke(await _tenant_of(store, client_id), client_id, by=store.actor)
-
-    run_with_store(data, flags, work, tenant)
-    if as_json:
-        print_json({"client_id": client_id, "revoked": True})
-    else:
-        click.echo(f"{client_id} is revoked.")
-
-
-def _clients(store: Opened) -> Clients:
-    return Clients(store.engine, store.clock)
-
-
-async def _tenant_of(store: Opened, client_id: str) -> str:
-    """Return whose client it is; a client needs no `--tenant` beside its id."""
-    if store.is_tenant_named:
-        return store.tenant_id
-    return await _clients(store).tenant_of(client_id) or store.tenant_id
+    _show_made(run_with_store(data, flags, work, tenant), as_json)
 
 
 def _read_keys(path: Path) -> dict[str, Any]:
@@ -163,8 +77,8 @@ def _read_keys(path: Path) -> dict[str, Any]:
     return found
 
 
-def _show_made(made: MadeClient, *, as_json: bool) -> None:
-    client = made.client
+def _show_made(made: Made[OAuthClient], as_json: bool) -> None:  # noqa: FBT001
+    client = made.credential
     if as_json:
         print_json({"client_id": client.id, "client_secret": made.secret})
         return
@@ -173,5 +87,20 @@ def _show_made(made: MadeClient, *, as_json: bool) -> None:
         click.secho(f"{client.name!r} proves itself by assertions that it signs (private_key_jwt).", err=True)
         return
     click.echo(made.secret)
-    until = f" The old secret works until {iso(client.previous_until)}." if client.previous_until else ""
-    click.secho(f"Id and secret of {client.name!r}: the secret is shown only now and only a hash is stored.{until}", err=True)
+    click.secho(f"Id and secret of {client.name!r}: the secret is shown only now and only a hash is stored.{until_of(client)}", err=True)
+
+
+add_shared_commands(
+    command,
+    Kind(
+        register=Clients,
+        noun="client",
+        id_name="client_id",
+        id_field="client_id",
+        rotation=("rotate-secret", "its tokens stay good."),
+        revocation="Revoke a client with its tokens; within a second no door takes them any more.",
+        own=lambda client: {"jwks": client.jwks},
+        ending=lambda client: "signs assertions" if client.jwks is not None else f"…{client.hint}",
+        show_made=_show_made,
+    ),
+)

@@ -7,10 +7,8 @@ from typing import Any, TypeVar
 import click
 
 from gatepost.cli.options import Duration, LimitText
-from gatepost.clock import Instant, iso
-from gatepost.domain.access import Network, Scope
-from gatepost.domain.tenant import ApiKey, OAuthClient
-from gatepost.store.last_use import LastUse
+from gatepost.clock import Instant
+from gatepost.domain.access import Network, Restrictions, Scope
 from gatepost.tenants import grants
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -56,7 +54,7 @@ def restriction_options(function: F) -> F:
     return function
 
 
-def restrictions(narrowing: dict[str, Any], now: Instant) -> grants.Restrictions:
+def restrictions(narrowing: dict[str, Any], now: Instant) -> Restrictions:
     """
     Read what the options of `restriction_options` ask for.
 
@@ -85,29 +83,3 @@ def check_name(name: str) -> str:
     if not name.strip() or len(name) > LONGEST_NAME:
         raise click.BadParameter(f"give it a name of at most {LONGEST_NAME} characters", param_hint="--name")
     return name.strip()
-
-
-def shown(one: ApiKey | OAuthClient, use: LastUse | None) -> dict[str, Any]:
-    """Write what keys and clients have in common as JSON."""
-    return {
-        "id": one.id,
-        "name": one.name,
-        "tenant_id": one.tenant_id,
-        "mode": one.mode.value,
-        "hint": one.hint,
-        "scopes": sorted(one.scopes),
-        "domains": sorted(one.domains),
-        "streams": sorted(one.streams),
-        "cidrs": [str(network) for network in one.networks],
-        "limits": [str(limit) for limit in one.limits],
-        "created_at": iso(one.created_at),
-        "expires_at": _time(one.expires_at),
-        "revoked_at": _time(one.revoked_at),
-        "old_secret_until": _time(one.previous_until),
-        "last_used_at": None if use is None else iso(use.used_at),
-        "last_used_from": None if use is None else use.peer,
-    }
-
-
-def _time(at: Instant | None) -> str | None:
-    return None if at is None else iso(at)

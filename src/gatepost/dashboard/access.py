@@ -32,7 +32,7 @@ from gatepost.domain.person import SessionState, SignedIn
 from gatepost.domain.tenant import ApiKey, Caller, KeyMode
 from gatepost.observe import maillog
 from gatepost.settings import Settings
-from gatepost.store import people, tenants
+from gatepost.store import credentials, people
 from gatepost.store.engine import Engine
 from gatepost.tenants.authentication import is_inside
 from gatepost.tenants.directory import Directory
@@ -143,7 +143,8 @@ class Access:
             found = await self.sessions.find(cookie, is_use=is_use)
             return self._person(request, found, cookie) if found is not None and found.session.state is SessionState.OPEN else None
         if is_local(request) and not self._settings.dashboard.require_login:
-            return self._viewer(request, PrincipalKind.LOCAL, "local", frozenset(Scope))
+            local = Principal(id="local", kind=PrincipalKind.LOCAL, tenant_id=self._tenant_id, name="local", scopes=frozenset(Scope))
+            return self._viewer(request, local)
         return await self._key_viewer(request, cookie)
 
     async def waiting(self, request: AnyRequest) -> SignedIn | None:
@@ -207,25 +208,24 @@ class Access:
         token = _encode(hmac.digest(cookie.encode(), b"form", hashlib.sha256))  # bound to the session: its secret makes it
         return Viewer(caller=_caller(request, found.principal), token=token, signed_in=found)
 
-    def _viewer(self, request: AnyRequest, kind: PrincipalKind, subject: str, scopes: frozenset[Scope]) -> Viewer:
-        principal = Principal(id=subject, kind=kind, tenant_id=self._tenant_id, name=subject, scopes=scopes)
-        return Viewer(caller=_caller(request, principal), token=self._mac(f"form.{subject}"))
+    def _viewer(self, request: AnyRequest, principal: Principal) -> Viewer:
+        return Viewer(caller=_caller(request, principal), token=self._mac(f"form.{principal.id}"))
 
     async def _key_viewer(self, request: AnyRequest, cookie: str) -> Viewer | None:
         key_id = self._read_key_session(cookie, self._clock.now())
         if key_id is None:
             return None
-        found = await self._engine.read(lambda conn: tenants.keys(conn, self._tenant_id))
-        key = next((one for one, _ in found if one.id == key_id and self._is_admin(one, request)), None)
-        return None if key is None else self._viewer(request, PrincipalKind.KEY, key.id, key.principal().scopes)
+        key = await self._engine.read(lambda conn: credentials.find(conn, ApiKey, self._tenant_id, key_id))
+        if key is None or not self._is_admin(key, request):
+            return None
+        return self._viewer(request, key.principal())  # with its networks, limits and end: what it makes has no more
 
     def _is_admin(self, key: ApiKey, request: AnyRequest) -> bool:
         """Tell whether a key opens the pages; one that is bound to a client certificate or to some domains does not."""
-        is_over = key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= self._clock.now())
         is_narrow = bool(key.domains or key.streams) or key.id in self._settings.https.bound_keys
         is_near = not key.networks or is_inside(peer_of(request), key.networks)
         is_right = key.tenant_id == self._tenant_id and key.mode is KeyMode.LIVE and Scope.ADMIN in key.scopes
-        return is_right and is_near and not (is_over or is_narrow or self._directory.is_suspended(key.tenant_id))
+        return is_right and is_near and not (key.is_over(self._clock.now()) or is_narrow or self._directory.is_suspended(key.tenant_id))
 
     def _sign(self, payload: str) -> str:
         return f"{payload}.{self._mac(payload)}"

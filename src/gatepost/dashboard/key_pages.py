@@ -47,7 +47,7 @@ class KeyPages:
             )
         except Refused as refusal:
             return await self._keys(request, refusal, name)
-        return self._shell.page(request, "key.html", key=made.key, secret=made.secret)
+        return self._shell.page(request, "key.html", key=made.credential, secret=made.secret)
 
     async def revoke(self, request: AnyRequest) -> Response[Any]:
         """Revoke a key."""

@@ -33,7 +33,7 @@ from gatepost.clock import SystemClock
 from gatepost.domain.access import GATEWAY
 from gatepost.domain.tenant import KeyMode
 from gatepost.serve.child import die_with
-from gatepost.store import tenants
+from gatepost.store import credentials
 from gatepost.store.opening import open_store
 from gatepost.tenants import keys
 
@@ -95,7 +95,7 @@ async def _prepare(data_dir: Path) -> tuple[str, dict[str, str]]:
         tenant_id = await open_store(engine, clock)
         secret = keys.make_secret(KeyMode.LIVE)
         key = keys.describe(secret, tenant_id=tenant_id, name="demo", mode=KeyMode.LIVE, now=clock.now())
-        await engine.write(lambda conn: tenants.insert_key(conn, key, keys.hash_secret(secret)))
+        await engine.write(lambda conn: credentials.insert(conn, key, keys.hash_secret(secret)))
         view = await create_domains(loaded, engine, clock).add(tenant_id, DOMAIN, by=GATEWAY, is_trusted=True)
     finally:
         await engine.close()

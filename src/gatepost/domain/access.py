@@ -8,9 +8,10 @@ Standards: RFC 6749 §3.3 (the syntax of scopes).
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from functools import lru_cache
+from typing import Any
 
 from gatepost.clock import Instant
 
@@ -178,17 +179,41 @@ def parse_limit(text: str) -> Limit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Principal:
+class Restrictions:
+    """
+    What narrows whoever acts; the default narrows nothing inside the tenant.
+
+    Attributes:
+        domains: Sender's domains it may use (lower-case A-labels); empty is every domain of the tenant.
+        streams: Streams it may use; empty is every stream.
+        networks: Where it may come from; empty is everywhere.
+        limits: Its own limits, besides its tenant's.
+        expires_at: When it ends; None is never.
+    """
+
+    scopes: frozenset[Scope] = frozenset({Scope.ADMIN})
+    domains: frozenset[str] = frozenset()
+    streams: frozenset[str] = frozenset()
+    networks: tuple[Network, ...] = ()
+    limits: tuple[Limit, ...] = ()
+    expires_at: Instant | None = None
+
+    def fields(self) -> dict[str, Any]:
+        """Return these by name, and nothing that a subclass adds: to give them to something else."""
+        return {name: getattr(self, name) for name in _RESTRICTIONS}
+
+
+_RESTRICTIONS = tuple(field.name for field in fields(Restrictions))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal(Restrictions):
     """
     Who acts, resolved.
 
     Attributes:
         id: `key_…`, `oac_…` (OAuth client), `per_…` (person) or `local`.
         scopes: Already widened.
-        domains: Sender's domains it may use (lower-case A-labels); empty is every domain of the tenant.
-        streams: Streams it may use; empty is every stream.
-        networks: Where it may come from; empty is everywhere.
-        limits: Its own limits, besides its tenant's.
     """
 
     id: str
@@ -197,11 +222,6 @@ class Principal:
     name: str
     mode: KeyMode = KeyMode.LIVE
     scopes: frozenset[Scope] = _TENANT_SCOPES
-    domains: frozenset[str] = frozenset()
-    streams: frozenset[str] = frozenset()
-    networks: tuple[Network, ...] = ()
-    limits: tuple[Limit, ...] = ()
-    expires_at: Instant | None = None
 
     def may(self, scope: Scope) -> bool:
         """Tell whether it has a scope."""

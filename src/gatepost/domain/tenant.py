@@ -3,17 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 from gatepost.clock import Instant
-from gatepost.domain.access import Actor, KeyMode, Limit, Network, Principal, PrincipalKind, Scope, widened
+from gatepost.domain.access import Actor, KeyMode, Network, Principal, PrincipalKind, Restrictions, widened
 
-__all__ = ["DEFAULT_TENANT", "ApiKey", "Caller", "DkimKey", "Domain", "DomainStatus", "KeyMode", "Network", "OAuthClient", "Tenant"]
+__all__ = [
+    "DEFAULT_TENANT", "ApiKey", "Caller", "Credential", "DkimKey", "Domain", "DomainStatus", "KeyMode", "Network", "OAuthClient", "Tenant",
+]  # fmt: skip
 
 DEFAULT_TENANT = "default"
 """Name of the tenant that exists from the first start."""
-
-_UNRESTRICTED = frozenset({Scope.ADMIN})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,90 +32,62 @@ class Tenant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ApiKey:
+class Credential(Restrictions):
     """
-    A key without its secret: only a hash of that is stored.
+    What a program acts with: an API key or an OAuth client, without its secret, of which only a hash is stored.
 
     Attributes:
-        trust_networks: SMTP clients from there act with this key without showing it.
+        hint: The end of its secret; empty when it has none.
         previous_until: Until then the secret from before the last rotation is taken, too.
     """
 
+    kind: ClassVar[PrincipalKind]
+
     id: str
     tenant_id: str
     name: str
     mode: KeyMode
     hint: str
     created_at: Instant
-    trust_networks: tuple[Network, ...] = ()
     revoked_at: Instant | None = None
-    scopes: frozenset[Scope] = _UNRESTRICTED
-    domains: frozenset[str] = frozenset()
-    streams: frozenset[str] = frozenset()
-    networks: tuple[Network, ...] = ()
-    limits: tuple[Limit, ...] = ()
-    expires_at: Instant | None = None
     previous_until: Instant | None = None
 
+    def is_over(self, now: Instant) -> bool:
+        """Tell whether it was revoked or has ended."""
+        return self.revoked_at is not None or (self.expires_at is not None and self.expires_at <= now)
+
     def principal(self) -> Principal:
-        """Return who acts with this key."""
-        return Principal(
-            id=self.id,
-            kind=PrincipalKind.KEY,
-            tenant_id=self.tenant_id,
-            name=self.name,
-            mode=self.mode,
-            scopes=widened(self.scopes),
-            domains=self.domains,
-            streams=self.streams,
-            networks=self.networks,
-            limits=self.limits,
-            expires_at=self.expires_at,
-        )
+        """Return who acts with it; a client's token may have fewer scopes."""
+        fields = {**self.fields(), "scopes": widened(self.scopes)}
+        return Principal(id=self.id, kind=self.kind, tenant_id=self.tenant_id, name=self.name, mode=self.mode, **fields)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OAuthClient:
+class ApiKey(Credential):
     """
-    A program that gets access tokens for itself (RFC 6749 §4.4), without its secret.
+    A key: its secret itself is shown at the doors.
+
+    Attributes:
+        trust_networks: SMTP clients from there act with this key without showing it.
+    """
+
+    kind = PrincipalKind.KEY
+
+    trust_networks: tuple[Network, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OAuthClient(Credential):
+    """
+    A program that gets access tokens for itself (RFC 6749 §4.4).
 
     Attributes:
         jwks: Public keys of a client that proves itself by signed assertions (RFC 7523); None for one with a secret only.
-        hint: The end of its secret; empty when it has none.
-        previous_until: As for keys.
     """
 
-    id: str
-    tenant_id: str
-    name: str
-    mode: KeyMode
-    hint: str
-    created_at: Instant
-    jwks: Mapping[str, Any] | None = None
-    revoked_at: Instant | None = None
-    scopes: frozenset[Scope] = _UNRESTRICTED
-    domains: frozenset[str] = frozenset()
-    streams: frozenset[str] = frozenset()
-    networks: tuple[Network, ...] = ()
-    limits: tuple[Limit, ...] = ()
-    expires_at: Instant | None = None
-    previous_until: Instant | None = None
+    kind = PrincipalKind.CLIENT
 
-    def principal(self) -> Principal:
-        """Return who acts with this client's tokens; a token may have fewer scopes."""
-        return Principal(
-            id=self.id,
-            kind=PrincipalKind.CLIENT,
-            tenant_id=self.tenant_id,
-            name=self.name,
-            mode=self.mode,
-            scopes=widened(self.scopes),
-            domains=self.domains,
-            streams=self.streams,
-            networks=self.networks,
-            limits=self.limits,
-            expires_at=self.expires_at,
-        )
+    jwks: Mapping[str, Any] | None = None
 
 
 class DomainStatus(StrEnum):

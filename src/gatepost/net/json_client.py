@@ -87,7 +87,7 @@ async def _ask(
             return answer.status, msgspec.json.decode(bytes(body), type=dict[str, Any])
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         raise FetchFailed(f"{_shown(url)} cannot be reached: {type(error).__name__}") from error
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         raise FetchFailed(f"{_shown(url)} answered with something that is no JSON object") from None
 
 

@@ -6,52 +6,17 @@ Not here: what the restrictions mean (domain.access).
 
 import ipaddress
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 from sqlalchemy import Row
 
-from gatepost.clock import Instant
-from gatepost.domain.access import Limit, Network, Scope
+from gatepost.domain.access import Limit, Network, Restrictions, Scope
 
 _SCOPES = {scope.value: scope for scope in Scope}
 
 
-class Restricted(Protocol):
-    """Whatever has restrictions."""
-
-    @property
-    def scopes(self) -> frozenset[Scope]:
-        """What it may do."""
-        ...
-
-    @property
-    def domains(self) -> frozenset[str]:
-        """Sender's domains it may use."""
-        ...
-
-    @property
-    def streams(self) -> frozenset[str]:
-        """Streams it may use."""
-        ...
-
-    @property
-    def networks(self) -> tuple[Network, ...]:
-        """Where it may come from."""
-        ...
-
-    @property
-    def limits(self) -> tuple[Limit, ...]:
-        """Its own limits."""
-        ...
-
-    @property
-    def expires_at(self) -> Instant | None:
-        """When it ends."""
-        ...
-
-
-def columns_of(one: Restricted) -> dict[str, Any]:
+def columns_of(one: Restrictions) -> dict[str, Any]:
     """Write restrictions as columns."""
     return {
         "scopes": texts(one.scopes),

@@ -14,7 +14,7 @@ from gatepost.clock import Instant
 from gatepost.domain.access import Role
 from gatepost.domain.person import OneTimeLink, Purpose, Session, SessionState
 from gatepost.store import sealing
-from gatepost.store.schema import one_time_link, session, spent_token
+from gatepost.store.schema import one_time_link, session
 
 _MAX_SESSIONS = 50
 """Sessions of one person; the one that was idle longest makes room."""
@@ -72,16 +72,6 @@ def delete_of_person(conn: Connection, person_id: str, *, but: str | None = None
     if but is not None:
         statement = statement.where(session.c.id != but)
     return int(conn.execute(statement).rowcount)
-
-
-def spend(conn: Connection, jti: str, expires_at: Instant, now: Instant) -> bool:
-    """Use up what is taken once, such as a challenge; return False when it was used before."""
-    conn.execute(sa.delete(spent_token).where(spent_token.c.expires_at <= now))
-    if conn.execute(sa.select(spent_token.c.jti).where(spent_token.c.jti == jti)).first() is not None:
-        return False
-    # of two at the same moment the second fails at the primary key, and its whole transaction with it
-    conn.execute(sa.insert(spent_token), [{"jti": jti, "expires_at": expires_at}])
-    return True
 
 
 class _ForWhom(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""Tenants with their API keys, domains and DKIM keys; and the version number by which other processes see a change."""
+"""Tenants with their domains and DKIM keys; and the version number by which other processes see a change of configuration."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,11 +10,11 @@ from gatepost import ids
 from gatepost.clock import Instant
 from gatepost.domain.access import GATEWAY
 from gatepost.domain.errors import Refused
-from gatepost.domain.tenant import DEFAULT_TENANT, ApiKey, DkimKey, Domain, DomainStatus, KeyMode, Tenant
+from gatepost.domain.tenant import DEFAULT_TENANT, DkimKey, Domain, DomainStatus, Tenant
 from gatepost.observe import maillog
-from gatepost.store import audit, restrictions, sealing
+from gatepost.store import audit, sealing
 from gatepost.store.errors import SealBroken
-from gatepost.store.schema import api_key, config_version, dkim_key, domain, tenant
+from gatepost.store.schema import config_version, dkim_key, domain, tenant
 
 
 def version(conn: Connection) -> int:
@@ -101,85 +101,6 @@ def named(conn: Connection, wanted: str) -> Tenant:
 def by_name(conn: Connection, name: str) -> str | None:
     """Return the id of the tenant with a name."""
     return conn.execute(sa.select(tenant.c.id).where(tenant.c.name == name)).scalar_one_or_none()
-
-
-def insert_key(conn: Connection, key: ApiKey, secret_hash: bytes) -> None:
-    """Store a key's facts and the hash of its secret."""
-    row = {
-        "id": key.id, "tenant_id": key.tenant_id, "name": key.name, "mode": key.mode.value, "secret_hash": secret_hash,
-        "previous_hash": None, "previous_until": None, "hint": key.hint, "trust_networks": restrictions.texts(key.trust_networks),
-        **restrictions.columns_of(key), "created_at": key.created_at, "revoked_at": None,
-    }  # fmt: skip
-    conn.execute(sa.insert(api_key), [row])
-    bump_version(conn)
-
-
-def revoke_key(conn: Connection, tenant_id: str, key_id: str, now: Instant) -> bool:
-    """Revoke a key; return whether there is such a key."""
-    same = sa.and_(api_key.c.id == key_id, api_key.c.tenant_id == tenant_id)
-    if conn.execute(sa.select(api_key.c.id).where(same)).first() is None:
-        return False
-    conn.execute(sa.update(api_key).where(same, api_key.c.revoked_at.is_(None)).values(revoked_at=now))
-    bump_version(conn)
-    return True
-
-
-def update_key(conn: Connection, key: ApiKey) -> None:
-    """Store a key's name and restrictions anew."""
-    values = {"name": key.name, **restrictions.columns_of(key)}
-    conn.execute(sa.update(api_key).where(api_key.c.id == key.id).values(**values))
-    bump_version(conn)
-
-
-def replace_key_secret(conn: Connection, key_id: str, secret_hash: bytes, hint: str, previous_until: Instant) -> None:
-    """Give a key a new secret; the one it had is taken until `previous_until`, an older one no more."""
-    values = {"secret_hash": secret_hash, "hint": hint, "previous_hash": api_key.c.secret_hash, "previous_until": previous_until}
-    conn.execute(sa.update(api_key).where(api_key.c.id == key_id).values(**values))
-    bump_version(conn)
-
-
-def find_key(conn: Connection, tenant_id: str, key_id: str) -> ApiKey | None:
-    """Find a tenant's key by id."""
-    row = conn.execute(sa.select(api_key).where(api_key.c.id == key_id, api_key.c.tenant_id == tenant_id)).one_or_none()
-    return None if row is None else _key(row)
-
-
-def tenant_of_key(conn: Connection, key_id: str) -> str | None:
-    """Return the id of the tenant that a key belongs to."""
-    return conn.execute(sa.select(api_key.c.tenant_id).where(api_key.c.id == key_id)).scalar_one_or_none()
-
-
-def keys(conn: Connection, tenant_id: str | None = None) -> list[tuple[ApiKey, bytes]]:
-    """List keys, the oldest first, each with the hash of its secret."""
-    statement = sa.select(api_key).order_by(api_key.c.id)
-    if tenant_id is not None:
-        statement = statement.where(api_key.c.tenant_id == tenant_id)
-    return [(_key(row), bytes(row.secret_hash)) for row in conn.execute(statement)]
-
-
-def valid_keys(conn: Connection) -> list[tuple[ApiKey, bytes, bytes | None]]:
-    """List the keys that are not revoked, each with the hashes of its secret and of the one before."""
-    statement = sa.select(api_key).where(api_key.c.revoked_at.is_(None)).order_by(api_key.c.id)
-    found = []
-    for row in conn.execute(statement):
-        previous = None if row.previous_hash is None else bytes(row.previous_hash)
-        found.append((_key(row), bytes(row.secret_hash), previous))
-    return found
-
-
-def _key(row: Row[Any]) -> ApiKey:
-    return ApiKey(
-        id=row.id,
-        tenant_id=row.tenant_id,
-        name=row.name,
-        mode=KeyMode(row.mode),
-        hint=row.hint,
-        created_at=row.created_at,
-        trust_networks=restrictions.networks_of(row.trust_networks),
-        revoked_at=row.revoked_at,
-        previous_until=row.previous_until,
-        **restrictions.fields_of(row),
-    )
 
 
 def insert_domain(conn: Connection, added: Domain) -> None:

@@ -1,8 +1,8 @@
 """
 What signs access tokens, and which ones are not taken any more.
 
-`token_key` holds signing keys, the private part sealed; `spent_token` the ids of tokens that were revoked and of
-assertions that were used, until they would have ended anyway.
+`token_key` holds signing keys, the private part sealed; `spent_token` the ids of tokens that were revoked and of what is
+taken once (assertions, tickets of a sign-in), until they would have ended anyway.
 Not here: when a key is exchanged, how a token looks (tenants.tokens).
 """
 
@@ -19,7 +19,7 @@ from gatepost.store import sealing
 from gatepost.store.schema import config_version, spent_token, token_key
 
 REVOKED = "tok_"
-"""How the id of every access token begins; ids of used assertions begin otherwise."""
+"""How the id of every access token begins; ids of what is taken once begin otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,20 +86,11 @@ def revoked(conn: Connection, now: Instant) -> frozenset[str]:
     return frozenset(conn.execute(statement).scalars())
 
 
-def spend(conn: Connection, jti: str, expires_at: Instant) -> None:
-    """
-    Remember that an id is not taken any more.
-
-    Raises:
-        sqlalchemy.exc.IntegrityError: It was spent before.
-    """
-    conn.execute(sa.insert(spent_token), [{"jti": jti, "expires_at": expires_at}])
-
-
-def revoke(conn: Connection, jti: str, expires_at: Instant) -> None:
-    """Remember that an access token is not taken any more; again changes nothing."""
+def spend(conn: Connection, jti: str, expires_at: Instant) -> bool:
+    """Remember that an id is not taken any more; return False when it was spent before: of two at the same moment one wins."""
     insert = postgresql.insert if conn.dialect.name == "postgresql" else sqlite.insert
-    conn.execute(insert(spent_token).on_conflict_do_nothing(), [{"jti": jti, "expires_at": expires_at}])
+    added = insert(spent_token).values(jti=jti, expires_at=expires_at).on_conflict_do_nothing()
+    return bool(conn.execute(added).rowcount)
 
 
 def purge(conn: Connection, now: Instant) -> None:

@@ -180,7 +180,7 @@ class Accounts:
         def change(conn: Connection, found: Person) -> Person:
             nonlocal is_first
             known = people.passkeys_of(conn, person.id)
-            if len(known) >= _MAX_PASSKEYS or not ticket.spend(conn, now):
+            if len(known) >= _MAX_PASSKEYS or not ticket.spend(conn):
                 raise Refused("conflict", "you have too many passkeys, or this one was added already")
             people.insert_passkey(conn, added)
             is_first = not found.recovery_hashes

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gatepost.clock import Clock
-from gatepost.domain.access import Scope
+from gatepost.domain.access import Actor, Scope
 from gatepost.domain.errors import Refused
 from gatepost.observe import maillog
 from gatepost.tenants.authentication import is_inside
@@ -104,7 +104,8 @@ class AuthorizationServer:
             return
         if found.client_id != held.client.id:
             raise OAuthRefused("unauthorized_client", "the token was issued to another client")
-        await self._tokens.revoke(found)
+        who = held.principal
+        await self._tokens.revoke(found, Actor(kind=who.kind, id=who.id, name=who.name, peer=peer), who.tenant_id)
 
     async def key_set(self) -> Mapping[str, Any]:
         """

@@ -21,8 +21,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy.exc import IntegrityError
-
 from gatepost import ids
 from gatepost.clock import HOUR, Clock, Instant
 from gatepost.observe import maillog
@@ -179,10 +177,8 @@ class ClientAuthentication:
 
     async def _spend(self, client_id: str, jti: str, ends_at: Instant) -> bool:
         spent = "a:" + hashlib.sha256(f"{client_id} {jti}".encode("utf-8", "surrogatepass")).hexdigest()
-        try:
-            await self._engine.write(lambda conn: tokens.spend(conn, spent, ends_at))
-        except IntegrityError:
-            raise BadToken("it was used before") from None
+        if not await self._engine.write(lambda conn: tokens.spend(conn, spent, ends_at)):
+            raise BadToken("it was used before")
         return True
 
     async def _usable(self, client_id: str | None) -> HeldClient | None:

@@ -8,7 +8,6 @@ Secrets are found by their SHA-256 in a hash table: what an attacker sends decid
 Not here: whether a principal may act now (authentication).
 """
 
-import asyncio
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,13 +17,12 @@ from sqlalchemy import Connection
 from gatepost.clock import Clock, Instant
 from gatepost.domain.access import Principal
 from gatepost.domain.tenant import ApiKey, DkimKey, Domain, Network, OAuthClient, Tenant
-from gatepost.store import clients, policies, tenants
-from gatepost.store.clients import StoredClient
+from gatepost.store import credentials, policies, tenants
+from gatepost.store.credentials import Stored
 from gatepost.store.engine import Engine
-from gatepost.store.errors import StorageUnavailable
 from gatepost.tenants import keys
+from gatepost.tenants.second_look import SecondLook
 
-_MISS_INTERVAL_S = 0.05
 _NO_POLICY: Mapping[str, str] = {}
 NEVER: Instant = 2**62
 """When something ends that has no end."""
@@ -82,8 +80,7 @@ class Directory:
         self._engine = engine
         self._clock = clock
         self._snapshot = Snapshot(version=-1)
-        self._looked_at = float("-inf")
-        self._lock = asyncio.Lock()
+        self._looks = SecondLook(clock, self._load)
 
     def held(self, digest: bytes) -> Held | None:
         """Return what the hash of a secret leads to; whether it has ended is for the caller to ask."""
@@ -92,7 +89,7 @@ class Directory:
     async def find(self, digest: bytes) -> Held | None:
         """Return the same, after a look into the database when it is not known."""
         found = self._snapshot.secrets.get(digest)
-        if found is None and await self._look_again():
+        if found is None and await self._looks.after_miss():
             found = self._snapshot.secrets.get(digest)
         return found
 
@@ -114,7 +111,7 @@ class Directory:
     async def find_client(self, client_id: str) -> HeldClient | None:
         """Return the same, after a look into the database when it is not known."""
         found = self._snapshot.clients.get(client_id)
-        if found is None and await self._look_again():
+        if found is None and await self._looks.after_miss():
             found = self._snapshot.clients.get(client_id)
         return found
 
@@ -138,7 +135,7 @@ class Directory:
     async def domain(self, tenant_id: str, name: str) -> Domain | None:
         """Return a tenant's domain by name (lower-case A-labels)."""
         found = self._snapshot.domains.get((tenant_id, name))
-        if (found is None or found.status != "verified") and await self._look_again():
+        if (found is None or found.status != "verified") and await self._looks.after_miss():
             found = self._snapshot.domains.get((tenant_id, name))
         return found
 
@@ -153,22 +150,13 @@ class Directory:
         Raises:
             StorageUnavailable: The database cannot be used now; the old snapshot stays.
         """
-        async with self._lock:
-            self._looked_at = self._clock.monotonic()
-            version = await self._engine.read(tenants.version)
-            if version == self._snapshot.version:
-                return False
-            self._snapshot = await self._engine.read(_load)
-            return True
+        return await self._looks.look()
 
-    async def _look_again(self) -> bool:
-        """Refresh after a miss, but not for every guess of an attacker."""
-        if self._clock.monotonic() - self._looked_at < _MISS_INTERVAL_S:
+    async def _load(self) -> bool:
+        if await self._engine.read(tenants.version) == self._snapshot.version:
             return False
-        try:
-            return await self.refresh()
-        except StorageUnavailable:
-            return False
+        self._snapshot = await self._engine.read(_load)
+        return True
 
 
 def _load(conn: Connection) -> Snapshot:
@@ -176,16 +164,17 @@ def _load(conn: Connection) -> Snapshot:
     every = tenants.all_tenants(conn)
     secrets: dict[bytes, Held] = {}
     trusted: list[tuple[Network, Held]] = []
-    for key, digest, previous in tenants.valid_keys(conn):
-        held = secrets[digest] = Held(key.principal(), _end(key.expires_at), key)
-        if previous is not None and key.previous_until is not None:
-            secrets[previous] = Held(held.principal, min(held.until, key.previous_until), key)
+    for stored in credentials.valid(conn, ApiKey):
+        key, end = stored.credential, _end(stored.credential.expires_at)
+        held = Held(key.principal(), end, key)
+        for digest, until in _secrets_of(stored):
+            secrets[digest] = held if until >= end else Held(held.principal, until, key)
         trusted += [(network, held) for network in key.trust_networks]
     return Snapshot(
         version=version,
         secrets=secrets,
         trusted=tuple(trusted),
-        clients={one.client.id: _hold(one) for one in clients.valid(conn)},
+        clients={one.credential.id: _hold(one) for one in credentials.valid(conn, OAuthClient)},
         tenants={one.id: one for one in every},
         suspended=frozenset(one.id for one in every if one.suspended_at is not None),
         policies=policies.every(conn),
@@ -193,15 +182,17 @@ def _load(conn: Connection) -> Snapshot:
     )
 
 
-def _hold(stored: StoredClient) -> HeldClient:
-    return HeldClient(stored.client.principal(), _end(stored.client.expires_at), stored.client, tuple(_secrets_of(stored)))
+def _hold(stored: Stored[OAuthClient]) -> HeldClient:
+    client = stored.credential
+    return HeldClient(client.principal(), _end(client.expires_at), client, tuple(_secrets_of(stored)))
 
 
-def _secrets_of(stored: StoredClient) -> Iterator[tuple[bytes, Instant]]:
+def _secrets_of(stored: Stored[Any]) -> Iterator[tuple[bytes, Instant]]:
+    """List the hashes of a credential's secrets, each with its end."""
     if stored.secret_hash is not None:
         yield stored.secret_hash, NEVER
-    if stored.previous_hash is not None and stored.client.previous_until is not None:
-        yield stored.previous_hash, stored.client.previous_until
+    if stored.previous_hash is not None and stored.credential.previous_until is not None:
+        yield stored.previous_hash, stored.credential.previous_until
 
 
 def _end(expires_at: Instant | None) -> Instant:

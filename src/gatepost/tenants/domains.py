@@ -7,8 +7,8 @@ is worse than none; a domain is verified while one of its signing keys is publis
 answers instead of DNS: it is verified and its keys sign at once.
 A domain belongs to the tenant that verified it first: another tenant may add it, but is refused when it verifies, unless
 the operator trusts it for both. Two tenants' keys for one domain never share a selector.
-Standards: RFC 6376 §3.6 (DKIM records), RFC 8463 (Ed25519), RFC 7208 (SPF), RFC 7489 (DMARC).
-Not here: the signatures (wire.dkim), which keys sign a message (tenants.directory).
+Standards: RFC 8463 (Ed25519).
+Not here: the records and their checks (dns_records), the signatures (wire.dkim), which keys sign a message (tenants.directory).
 Bugs: a name that DNS does not know any more stays verified until somebody verifies it again.
 """
 
@@ -16,7 +16,6 @@ import asyncio
 import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Connection
@@ -29,41 +28,15 @@ from gatepost.domain.address import InvalidAddress, parse_address
 from gatepost.domain.errors import Fault, Refused, invalid
 from gatepost.domain.event import Event, EventType
 from gatepost.domain.tenant import DkimKey, Domain, DomainStatus
-from gatepost.net.dns import ResolverFailed, TextAnswer, TextResolver, Texts
+from gatepost.net.dns import TextResolver
 from gatepost.observe import maillog
 from gatepost.store import audit, facts, tenants
 from gatepost.store.engine import Engine
 from gatepost.tenants.directory import Directory
-from gatepost.wire.dkim import ED25519_SHA256, RSA_SHA256, dns_record, generate_key
+from gatepost.tenants.dns_records import Answers, DnsRecord, RecordStatus, look_up, records, status_of
+from gatepost.wire.dkim import ED25519_SHA256, RSA_SHA256, generate_key
 
 _SELECTOR_MARK = {RSA_SHA256: "a", ED25519_SHA256: "e"}
-
-
-class RecordStatus(StrEnum):
-    """What is known of a DNS record; `unknown` when the resolver failed, `unchecked` when nobody asked."""
-
-    PUBLISHED = "published"
-    MISSING = "missing"
-    DIFFERENT = "different"
-    UNKNOWN = "unknown"
-    UNCHECKED = "unchecked"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DnsRecord:
-    """
-    One record to publish.
-
-    Attributes:
-        name: The whole name, without the last dot.
-        purpose: `dkim` (needed), `spf` or `dmarc` (advised).
-    """
-
-    type: str
-    name: str
-    value: str
-    purpose: str
-    status: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,8 +122,8 @@ class Domains:
             StorageUnavailable: The database cannot be used now.
         """
         domain, keys = await self._engine.read(lambda conn: _load(conn, tenant_id, id_or_name))
-        answers = await self._look(domain, keys)
-        seen = {key.id: _dkim_status(key, domain.name, answers) for key in keys}
+        answers = await look_up(self._resolver, domain, keys)
+        seen = {key.id: status_of(key, domain.name, answers) for key in keys}
         if domain.status is not DomainStatus.VERIFIED and RecordStatus.PUBLISHED in seen.values():
             await self._check_others(domain)
         now = self._clock.now()
@@ -218,12 +191,7 @@ class Domains:
         if self._directory is not None:
             await self._directory.refresh()
 
-    async def _look(self, domain: Domain, keys: Sequence[DkimKey]) -> dict[str, TextAnswer]:
-        names = [_dkim_name(key, domain.name) for key in keys] + [domain.name, f"_dmarc.{domain.name}"]
-        answers = await asyncio.gather(*[self._resolver.txt(name) for name in names])
-        return dict(zip(names, answers, strict=True))
-
-    def _view(self, domain: Domain, keys: Iterable[DkimKey], answers: dict[str, TextAnswer] | None = None) -> DomainView:
+    def _view(self, domain: Domain, keys: Iterable[DkimKey], answers: Answers | None = None) -> DomainView:
         return DomainView(domain=domain, records=records(domain, keys, self._hostname, answers))
 
 
@@ -240,25 +208,6 @@ def canonical_name(name: str) -> str:
         why = str(error).rpartition("address: ")[2]
         shown = name if len(name) <= 80 else name[:77] + "..."
         raise invalid(Fault("/name", "invalid_domain", f"{shown!r} is not a domain name: {why}")) from None
-
-
-def records(domain: Domain, keys: Iterable[DkimKey], hostname: str = "", answers: dict[str, TextAnswer] | None = None) -> list[DnsRecord]:
-    """
-    List the DNS records of a domain.
-
-    Args:
-        answers: What DNS says, by name; None when it was not asked.
-    """
-    found = []
-    for key in keys:
-        name, value = dns_record(domain.name, key.selector, key.algorithm, key.public)
-        status = RecordStatus.UNCHECKED if answers is None else _dkim_status(key, domain.name, answers)
-        found.append(DnsRecord(type="TXT", name=name, value=value, purpose="dkim", status=status.value))
-    spf = f"v=spf1 a:{hostname} mx ~all" if "." in hostname else "v=spf1 mx ~all"
-    for name, value, purpose in ((domain.name, spf, "spf"), (f"_dmarc.{domain.name}", "v=DMARC1; p=none", "dmarc")):
-        status = RecordStatus.UNCHECKED if answers is None else _policy_status(answers.get(name), value.split(";")[0].split()[0])
-        found.append(DnsRecord(type="TXT", name=name, value=value, purpose=purpose, status=status.value))
-    return found
 
 
 def _make_keys(domain_id: str, taken: Sequence[str], now: Instant, status: str) -> list[DkimKey]:
@@ -290,35 +239,6 @@ def _selector(algorithm: str, taken: Sequence[str], now: Instant) -> str:
         number += 1
         selector = f"{first}{number}"
     return selector
-
-
-def _dkim_name(key: DkimKey, domain: str) -> str:
-    return dns_record(domain, key.selector, key.algorithm, key.public)[0]
-
-
-def _dkim_status(key: DkimKey, domain: str, answers: dict[str, TextAnswer]) -> RecordStatus:
-    answer = answers.get(_dkim_name(key, domain))
-    if isinstance(answer, ResolverFailed):
-        return RecordStatus.UNKNOWN
-    if not isinstance(answer, Texts):
-        return RecordStatus.MISSING
-    return RecordStatus.PUBLISHED if any(_public_of(text) == key.public for text in answer.texts) else RecordStatus.DIFFERENT
-
-
-def _public_of(text: str) -> str:
-    """Read `p=` of a DKIM record (RFC 6376 §3.6.1); white space inside it does not count."""
-    tags = dict(part.split("=", 1) for part in text.split(";") if "=" in part)
-    return "".join(next((value for name, value in tags.items() if name.strip() == "p"), "").split())
-
-
-def _policy_status(answer: TextAnswer | None, version: str) -> RecordStatus:
-    if isinstance(answer, ResolverFailed):
-        return RecordStatus.UNKNOWN
-    texts = answer.texts if isinstance(answer, Texts) else ()
-    count = sum(text.lower().startswith(version.lower()) for text in texts)
-    if count > 1:  # RFC 7208 §4.5, RFC 7489 §6.6.3: several count as an error
-        return RecordStatus.DIFFERENT
-    return RecordStatus.PUBLISHED if count else RecordStatus.MISSING
 
 
 def _insert(conn: Connection, added: Domain, keys: Sequence[DkimKey], by: Actor, now: Instant) -> None:

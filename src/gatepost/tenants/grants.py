@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from gatepost.clock import Instant
-from gatepost.domain.access import KeyMode, Limit, Network, Principal, PrincipalKind, Scope, parse_limit, widened
+from gatepost.domain.access import KeyMode, Network, Principal, PrincipalKind, Restrictions, Scope, parse_limit, widened
 from gatepost.domain.address import InvalidAddress, parse_address
 from gatepost.domain.errors import Fault, Refused, invalid
 from gatepost.domain.message import STREAMS
@@ -23,18 +23,6 @@ T = TypeVar("T")
 
 _MOST = 100
 """Domains, networks or limits of one key."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Restrictions:
-    """What narrows a key or an OAuth client; the default narrows nothing. Fields as in `Principal`."""
-
-    scopes: frozenset[Scope] = frozenset({Scope.ADMIN})
-    domains: frozenset[str] = frozenset()
-    streams: frozenset[str] = frozenset()
-    networks: tuple[Network, ...] = ()
-    limits: tuple[Limit, ...] = ()
-    expires_at: Instant | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

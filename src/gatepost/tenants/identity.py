@@ -1,9 +1,10 @@
 """What the doors need to know who asks, put together: the authenticator, access tokens, and the authorization server."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gatepost.clock import Clock
-from gatepost.settings import Settings
+from gatepost.settings import InvalidSettings, Issuer, Settings
 from gatepost.store.engine import Engine
 from gatepost.tenants.authentication import Authenticator
 from gatepost.tenants.authorization import INTROSPECT, REVOKE, TOKEN, AuthorizationServer
@@ -40,8 +41,9 @@ def create_identity(engine: Engine, directory: Directory, clock: Clock, settings
         InvalidSettings: An outside issuer is not set up right.
     """
     oauth = settings.oauth
-    issuer = issuer_of(settings)
+    issuer = _issuer_of(settings)
     tokens = Tokens(engine, clock, directory, issuer=issuer, lifetime_s=oauth.token_lifetime_s, rotation_days=oauth.key_rotation_days)
+    _check_names(issuer, oauth.issuers)
     outside = [TrustedIssuer(name, one, directory, clock) for name, one in oauth.issuers.items()]
     access = AccessTokens(tokens, outside, clock)
     audiences = [issuer, issuer + TOKEN, issuer + INTROSPECT, issuer + REVOKE]
@@ -53,7 +55,15 @@ def create_identity(engine: Engine, directory: Directory, clock: Clock, settings
     )
 
 
-def issuer_of(settings: Settings) -> str:
+def _check_names(own: str, issuers: Mapping[str, Issuer]) -> None:
+    taken = {own}
+    for name, one in issuers.items():
+        if one.url in taken:
+            raise InvalidSettings(f"oauth.issuers.{name}.url: {one.url} is another issuer's here, or the gateway's own name")
+        taken.add(one.url)
+
+
+def _issuer_of(settings: Settings) -> str:
     """Return our name as an issuer: what is set, the pages' address, or where the HTTP door listens."""
     if named := settings.oauth.issuer or settings.dashboard.url:
         return named

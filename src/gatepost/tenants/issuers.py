@@ -7,12 +7,12 @@ An issuer's keys are fetched when they are first needed, and again after ten min
 not among them, at most once a minute. While that fails the old ones are good for a day. Nothing in a token says where keys
 come from.
 Standards: RFC 7517 (key sets), RFC 9068, RFC 8725 §3.8 to §3.12.
-Not here: signatures (wire.jwt).
+Not here: signatures (wire.jwt), asking over HTTP (net.json_client).
 Bugs: such a token cannot be revoked here; make them short-lived. That it was used is not noted anywhere.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +22,8 @@ import msgspec
 from gatepost.clock import MINUTE, Clock, Instant
 from gatepost.domain.access import KeyMode, Principal, PrincipalKind, Scope, widened
 from gatepost.domain.errors import Refused
+from gatepost.domain.tenant import DEFAULT_TENANT
+from gatepost.net.json_client import FetchFailed, get_json
 from gatepost.observe import maillog
 from gatepost.settings import InvalidSettings, Issuer
 from gatepost.store.restrictions import networks_of
@@ -33,12 +35,8 @@ _FRESH_S: Final = 600.0
 _RETRY_S: Final = 60.0
 _STALE_S: Final = 86_400.0
 _RECHECK: Final = 5 * MINUTE
-_LARGEST_BYTES: Final = 1024 * 1024
 _TIMEOUT_S: Final = 5.0
 _LONGEST_SUBJECT: Final = 200
-
-Fetch = Callable[[str], Awaitable[bytes]]
-"""Gets what is at a URL; raises OSError or TimeoutError when it cannot be had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +67,8 @@ class OutsideToken:
 class TrustedIssuer:
     """One outside issuer."""
 
-    def __init__(self, name: str, settings: Issuer, directory: Directory, clock: Clock, fetch: Fetch | None = None) -> None:
+    def __init__(self, name: str, settings: Issuer, directory: Directory, clock: Clock) -> None:
         """
-        Args:
-            fetch: Gets the key set; None asks `jwks_url` over HTTP.
-
         Raises:
             InvalidSettings: A scope is unknown, or `jwks_file` holds no public keys.
         """
@@ -81,7 +76,6 @@ class TrustedIssuer:
         self._name = name
         self._directory = directory
         self._clock = clock
-        self._fetch = fetch or fetch_over_http
         self._networks = networks_of(settings.networks)
         self._most = widened(_scopes(f"oauth.issuers.{name}.max_scopes", settings.max_scopes))
         self._words = {word: _scopes(f"oauth.issuers.{name}.scopes.{word}", texts) for word, texts in settings.scopes.items()}
@@ -117,6 +111,8 @@ class TrustedIssuer:
         if not isinstance(subject, str) or not 0 < len(subject) <= _LONGEST_SUBJECT or not subject.isprintable():
             raise BadToken("it does not say who acts")
         scopes = self._scopes_of(claims)
+        if tenant.name != DEFAULT_TENANT:
+            scopes -= {Scope.OPERATOR}  # as for keys and clients (grants.check_operator)
         if not scopes:
             raise BadToken("it has no scope that counts here")
         return Principal(
@@ -165,38 +161,11 @@ class TrustedIssuer:
                 return
             self._tried_at = self._clock.monotonic()
             try:
-                self._keys = jwt.read_keys(msgspec.json.decode(await self._fetch(self.settings.jwks_url)))
-            except (OSError, TimeoutError, ValueError, RecursionError, msgspec.DecodeError) as error:
+                self._keys = jwt.read_keys(await get_json(self.settings.jwks_url, timeout_s=_TIMEOUT_S))
+            except (FetchFailed, ValueError) as error:
                 maillog.trouble("the keys of an issuer cannot be fetched", issuer=self._name, error=str(error)[:200])
                 return
             self._fetched_at = self._clock.monotonic()
-
-
-async def fetch_over_http(url: str) -> bytes:
-    """
-    Get a small document; redirects are not followed.
-
-    Raises:
-        OSError: It cannot be had; also when it is too large, or the status is not 200.
-        TimeoutError: It took too long.
-    """
-    import aiohttp  # noqa: PLC0415 - only where an outside issuer is set up
-
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S)) as session,
-            session.get(url, allow_redirects=False, headers={"accept": "application/json"}) as answer,
-        ):
-            if answer.status != 200:
-                raise OSError(f"status {answer.status}")
-            body = await answer.content.read(_LARGEST_BYTES + 1)
-            while len(body) <= _LARGEST_BYTES and (more := await answer.content.read(_LARGEST_BYTES)):
-                body += more
-    except aiohttp.ClientError as error:
-        raise OSError(type(error).__name__) from error
-    if len(body) > _LARGEST_BYTES:
-        raise OSError("it is too large")
-    return body
 
 
 _KNOWN = frozenset(scope.value for scope in Scope)

@@ -13,11 +13,8 @@ import zlib
 
 from gatepost import ids
 from gatepost.clock import Instant
-from gatepost.domain.access import KeyMode, Network
+from gatepost.domain.access import KeyMode, Network, Restrictions
 from gatepost.domain.tenant import ApiKey
-from gatepost.tenants.grants import Restrictions
-
-__all__ = ["Restrictions", "describe", "hash_secret", "looks_like_key", "make_secret", "with_checksum"]
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _RANDOM_LENGTH = 32
@@ -60,14 +57,7 @@ def describe(
     restrictions: Restrictions | None = None,
 ) -> ApiKey:
     """Build the record of a new secret."""
-    narrowed = restrictions or Restrictions()
     return ApiKey(
-        scopes=narrowed.scopes,
-        domains=narrowed.domains,
-        streams=narrowed.streams,
-        networks=narrowed.networks,
-        limits=narrowed.limits,
-        expires_at=narrowed.expires_at,
         id=ids.new("key"),
         tenant_id=tenant_id,
         name=name,
@@ -75,6 +65,7 @@ def describe(
         hint=secret[-4:],
         created_at=now,
         trust_networks=trust_networks,
+        **(restrictions or Restrictions()).fields(),
     )
 
 

@@ -212,7 +212,7 @@ class SignIn:
             raise Refused("authentication_failed", "this passkey is not known here")
         count = passkeys.read_signature(site, passkey, answer, ticket.data["challenge"], is_alone=not expected)
         person = people.get(conn, passkey.person_id)
-        if person is None or person.disabled_at is not None or not ticket.spend(conn, now):
+        if person is None or person.disabled_at is not None or not ticket.spend(conn):
             raise Refused("authentication_failed", "this passkey is not known here")
         people.use_passkey(conn, passkey.id, count, now)
         return self._open(conn, person, visit, SessionState.OPEN, "passkey")

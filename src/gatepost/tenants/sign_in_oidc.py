@@ -82,7 +82,7 @@ class SingleSignOn:
         now = self._clock.now()
 
         def write(conn: Connection) -> Entered:
-            if not ticket.spend(conn, now):
+            if not ticket.spend(conn):
                 raise Refused("authentication_failed", "this sign-in was finished already")
             person = self._person(conn, claims, visit, now)
             if person.disabled_at is not None:

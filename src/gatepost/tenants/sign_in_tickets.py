@@ -17,7 +17,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from gatepost.clock import Clock, Instant
-from gatepost.store import sealing, sessions
+from gatepost.store import sealing, tokens
 from gatepost.store.engine import Engine
 
 _MAX_LENGTH = 3_000
@@ -39,9 +39,9 @@ class Ticket:
     expires_at: Instant
     data: dict[str, str] = field(repr=False)
 
-    def spend(self, conn: Connection, now: Instant) -> bool:
+    def spend(self, conn: Connection) -> bool:
         """Use it up, in the transaction of what it was for; return False when it was used before."""
-        return sessions.spend(conn, f"ticket:{self.id}", self.expires_at, now)
+        return tokens.spend(conn, f"ticket:{self.id}", self.expires_at)
 
 
 class Tickets:

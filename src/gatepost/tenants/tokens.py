@@ -21,7 +21,7 @@ from sqlalchemy import Connection
 
 from gatepost import ids
 from gatepost.clock import DAY, HOUR, MINUTE, Clock, Instant
-from gatepost.domain.access import Actor, Principal, PrincipalKind, Scope, widened
+from gatepost.domain.access import GATEWAY, Actor, Principal, Scope, widened
 from gatepost.domain.errors import Refused
 from gatepost.observe import maillog
 from gatepost.store import audit, tokens
@@ -29,13 +29,13 @@ from gatepost.store.engine import Engine
 from gatepost.store.errors import StorageUnavailable
 from gatepost.store.tokens import TokenKey
 from gatepost.tenants.directory import Directory, HeldClient
+from gatepost.tenants.second_look import SecondLook
 from gatepost.wire import jwt
 from gatepost.wire.jwt import BadToken, Parsed, VerifyingKey
 
 TYP = "at+jwt"
 _PUBLISH_AHEAD = 10 * MINUTE
 _LONGEST_LIFETIME = DAY
-_MISS_INTERVAL_S = 0.05
 _SCOPES = {scope.value: scope for scope in Scope}
 
 
@@ -105,7 +105,7 @@ class Tokens:
         self._keys: dict[str, tuple[TokenKey, VerifyingKey]] = {}
         self._private: dict[str, Mapping[str, Any]] = {}
         self._revoked: frozenset[str] = frozenset()
-        self._looked_at = float("-inf")
+        self._looks = SecondLook(clock, self._load)
 
     async def issue(self, client: HeldClient, scopes: frozenset[Scope]) -> Issued:
         """
@@ -142,7 +142,7 @@ class Tokens:
         jwt.check_type(parsed.header, TYP)
         kid = parsed.header.get("kid")
         key = self._keys.get(kid) if isinstance(kid, str) else None
-        if key is None and isinstance(kid, str) and ids.is_valid(kid, "tkey") and await self._look_again():
+        if key is None and isinstance(kid, str) and ids.is_valid(kid, "tkey") and await self._looks.after_miss():
             key = self._keys.get(kid)
         now = self._clock.now()
         if key is None or now >= key[0].expires_at:
@@ -152,7 +152,9 @@ class Tokens:
         jwt.check_audience(claims, [self.issuer])
         if claims.get("iss") != self.issuer:
             raise BadToken("its iss is not this gateway")
-        return OwnToken(self, claims, ends_at)
+        found = OwnToken(self, claims, ends_at)
+        await self._directory.find_client(found.client_id)  # it may have been made a moment ago
+        return found
 
     def holder(self, token: OwnToken, now: Instant) -> HeldClient | None:
         """Return the client that acts with a token now; None when it may not."""
@@ -161,14 +163,18 @@ class Tokens:
         held = self._directory.client(token.client_id)
         return held if held is not None and now < held.until else None
 
-    async def revoke(self, token: OwnToken) -> None:
+    async def revoke(self, token: OwnToken, by: Actor, tenant_id: str) -> None:
         """
         Take a token no more; other processes know within a second.
+
+        Args:
+            tenant_id: Whose audit log tells of it.
 
         Raises:
             StorageUnavailable: It may be taken still.
         """
-        await self._engine.write(lambda conn: tokens.revoke(conn, token.id, token.ends_at))
+        now = self._clock.now()
+        await self._engine.write(lambda conn: _revoke(conn, token, by, tenant_id, now))
         self._revoked |= {token.id}
         maillog.changed("token_revoked", client_id=token.client_id, token_id=token.id)
 
@@ -190,20 +196,12 @@ class Tokens:
         Raises:
             StorageUnavailable: Those that are known stay.
         """
+        await self._looks.look()
+
+    async def _load(self) -> None:
         now = self._clock.now()
-        self._looked_at = self._clock.monotonic()
         keys, self._revoked = await self._engine.read(lambda conn: (tokens.keys(conn, now), tokens.revoked(conn, now)))
         self._keys = {key.id: self._keys.get(key.id) or (key, _readable(key)) for key in keys}
-
-    async def _look_again(self) -> bool:
-        """Refresh for a key that is not known, but not for every guess of an attacker."""
-        if self._clock.monotonic() - self._looked_at < _MISS_INTERVAL_S:
-            return False
-        try:
-            await self.refresh()
-        except StorageUnavailable:
-            return False
-        return True
 
     async def _signing_key(self) -> TokenKey:
         """Return the key that signs now; make one when there is none or a new one is due."""
@@ -250,11 +248,16 @@ class Tokens:
         return private
 
 
+def _revoke(conn: Connection, token: OwnToken, by: Actor, tenant_id: str, now: Instant) -> None:
+    if tokens.spend(conn, token.id, token.ends_at):
+        audit.append(conn, by, audit.Change(action="access_token.revoked", object_id=token.id, tenant_id=tenant_id), now)
+
+
 def _add_key(conn: Connection, made: TokenKey, private: bytes, due_before: Instant, now: Instant) -> bool:
     if not tokens.add_key_if_due(conn, made, private, due_before):
         return False
     change = audit.Change(action="signing_key.created", object_id=made.id, tenant_id=None, after={"algorithm": made.algorithm})
-    audit.append(conn, Actor(kind=PrincipalKind.LOCAL, id="local", name="gatepost"), change, now)
+    audit.append(conn, GATEWAY, change, now)
     return True
 
 

@@ -4,7 +4,7 @@ DKIM: signs a message for one or several keys.
 Arrives: the message's bytes with CRLF line ends, and the signers of its domain.
 Leaves: `DKIM-Signature` fields to put in front of it.
 Standards: RFC 6376 (relaxed/relaxed), RFC 8301 (no SHA-1, no RSA under 1,024 bits), RFC 8463 (Ed25519).
-Not here: where keys are kept (tenants), whether the DNS record is there (tenants.domains), verifying.
+Not here: where keys are kept (tenants), whether the DNS record is there (tenants.dns_records), verifying.
 Never `l=`: a signature with it lets anyone append to the body (RFC 6376 §8.2).
 Bugs: none known.
 """

@@ -70,15 +70,18 @@ class VerifyingKey:
     algorithms: tuple[str, ...]
 
 
-def parse(text: str) -> Parsed:
+def parse(text: str, longest: int = LONGEST) -> Parsed:
     """
     Read a token without believing it.
+
+    Args:
+        longest: The most characters; tokens that come in a header are shorter than those of a provider's answer.
 
     Raises:
         BadToken: It is none.
     """
     parts = text.split(".")
-    if len(parts) != 3 or len(text) > LONGEST or not text.isascii():
+    if len(parts) != 3 or len(text) > longest or not text.isascii():
         raise BadToken("it is no signed token")
     return Parsed(_object(parts[0]), _object(parts[1]))
 

@@ -184,8 +184,8 @@ class DomainAnswer(Struct, kw_only=True, frozen=True, tag_field="object", tag="d
     records: list[RecordAnswer]
 
 
-class KeyAnswer(Struct, kw_only=True, frozen=True, tag_field="object", tag="key"):
-    """An API key without its secret; `hint` is its end. `old_secret_until` is when the secret before the last rotation ends."""
+class Credential(Struct, kw_only=True, frozen=True):
+    """What keys and OAuth clients have in common: without the secret."""
 
     id: str
     name: str
@@ -195,7 +195,6 @@ class KeyAnswer(Struct, kw_only=True, frozen=True, tag_field="object", tag="key"
     domains: list[str]
     streams: list[str]
     cidrs: list[str]
-    trust_cidrs: list[str]
     limits: list[str]
     created_at: str
     expires_at: str | None
@@ -203,6 +202,12 @@ class KeyAnswer(Struct, kw_only=True, frozen=True, tag_field="object", tag="key"
     old_secret_until: str | None
     last_used_at: str | None = None
     last_used_from: str | None = None
+
+
+class KeyAnswer(Credential, kw_only=True, frozen=True, tag_field="object", tag="key"):
+    """An API key without its secret; `hint` is its end. `old_secret_until` is when the secret before the last rotation ends."""
+
+    trust_cidrs: list[str]
 
 
 class MadeKeyAnswer(KeyAnswer, kw_only=True, frozen=True, tag_field="object", tag="key"):
@@ -211,25 +216,10 @@ class MadeKeyAnswer(KeyAnswer, kw_only=True, frozen=True, tag_field="object", ta
     key: str
 
 
-class OAuthClientAnswer(Struct, kw_only=True, frozen=True, tag_field="object", tag="oauth_client"):
+class OAuthClientAnswer(Credential, kw_only=True, frozen=True, tag_field="object", tag="oauth_client"):
     """An OAuth client without its secret; `hint` is the secret's end, empty when the client signs assertions instead."""
 
-    id: str
-    name: str
-    mode: str
-    hint: str
-    scopes: list[str]
-    domains: list[str]
-    streams: list[str]
-    cidrs: list[str]
-    limits: list[str]
     jwks: dict[str, Any] | None
-    created_at: str
-    expires_at: str | None
-    revoked_at: str | None
-    old_secret_until: str | None
-    last_used_at: str | None = None
-    last_used_from: str | None = None
 
 
 class MadeOAuthClientAnswer(OAuthClientAnswer, kw_only=True, frozen=True, tag_field="object", tag="oauth_client"):

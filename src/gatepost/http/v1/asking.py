@@ -2,17 +2,17 @@
 
 from typing import Any
 
-from gatepost.clock import Instant, parse_iso
-from gatepost.domain.errors import Fault, invalid
+from gatepost.clock import Instant
 from gatepost.http import decode
 from gatepost.http.exchange import Request
-from gatepost.http.v1.bodies import KeyBody, KeyChangesBody, OAuthClientBody, RotateBody
+from gatepost.http.v1.bodies import CredentialBody, KeyChangesBody, RotateBody
+from gatepost.http.v1.submission import moment_of
 from gatepost.tenants import grants
 
 _SMALL = 64 * 1024
 
 
-def asked(body: KeyBody | OAuthClientBody) -> grants.Asked:
+def asked(body: CredentialBody) -> grants.Asked:
     """
     Read what a new key or client shall have.
 
@@ -25,7 +25,7 @@ def asked(body: KeyBody | OAuthClientBody) -> grants.Asked:
         streams=body.streams,
         networks=body.cidrs,
         limits=body.limits,
-        expires_at=None if body.expires_at is None else _moment(body.expires_at),
+        expires_at=moment_of(body.expires_at, "/expires_at"),
     )
 
 
@@ -60,10 +60,3 @@ async def rotation(request: Request) -> RotateBody:
     if request.header(b"content-type") is None and request.header(b"content-length") in {None, "0"}:
         return RotateBody()
     return decode.read_json(await decode.read_body(request, _SMALL), RotateBody)
-
-
-def _moment(text: str) -> Instant:
-    try:
-        return parse_iso(text)
-    except (ValueError, OverflowError) as error:
-        raise invalid(Fault("/expires_at", "invalid_time", f"it is no date and time with offset: {str(error)[:100]}")) from None

@@ -160,8 +160,8 @@ KeyModeText = Annotated[Literal["live", "test"], Meta(description="mail sent wit
 OverlapS = Annotated[int, Meta(ge=0, le=30 * 86400, description="seconds for which the old secret is taken, too")]
 
 
-class KeyBody(Body):
-    """A key to make. Nobody gives more than they have; what is left open is taken over from the caller."""
+class CredentialBody(Body):
+    """A key or an OAuth client to make. Nobody gives more than they have; what is left open is taken over from the caller."""
 
     name: KeyName
     mode: KeyModeText = "live"
@@ -171,6 +171,10 @@ class KeyBody(Body):
     cidrs: Cidrs = []
     limits: KeyLimits = []
     expires_at: Moment | None = None
+
+
+class KeyBody(CredentialBody):
+    """A key to make. Nobody gives more than they have; what is left open is taken over from the caller."""
 
 
 class KeyChangesBody(Body):
@@ -190,17 +194,9 @@ class RotateBody(Body):
     overlap_s: OverlapS = 3600
 
 
-class OAuthClientBody(Body):
+class OAuthClientBody(CredentialBody):
     """An OAuth client to make. Nobody gives more than they have; what is left open is taken over from the caller."""
 
-    name: KeyName
-    mode: KeyModeText = "live"
-    scopes: Scopes | None = None
-    domains: Domains = []
-    streams: Streams = []
-    cidrs: Cidrs = []
-    limits: KeyLimits = []
-    expires_at: Moment | None = None
     jwks: (
         Annotated[
             dict[str, Any],

@@ -11,10 +11,11 @@ from gatepost.accept import AcceptedMessage, RefusedMessage
 from gatepost.clock import Instant, iso
 from gatepost.domain.errors import Fault
 from gatepost.domain.recipient import Status, message_status
-from gatepost.domain.tenant import ApiKey, Domain, OAuthClient
+from gatepost.domain.tenant import ApiKey, Credential, Domain, OAuthClient
 from gatepost.http.problems import errors_of, warnings_of
 from gatepost.http.v1 import answers
 from gatepost.store.last_use import LastUse
+from gatepost.tenants.credential_register import Made
 from gatepost.tenants.domains import DomainView
 
 
@@ -149,7 +150,7 @@ def domain(view: DomainView) -> answers.DomainAnswer:
     )
 
 
-def _restrictions(one: ApiKey | OAuthClient) -> dict[str, Any]:
+def _credential(one: Credential, use: LastUse | None) -> dict[str, Any]:
     return {
         "id": one.id,
         "name": one.name,
@@ -164,32 +165,38 @@ def _restrictions(one: ApiKey | OAuthClient) -> dict[str, Any]:
         "expires_at": time(one.expires_at),
         "revoked_at": time(one.revoked_at),
         "old_secret_until": time(one.previous_until),
+        "last_used_at": None if use is None else iso(use.used_at),
+        "last_used_from": None if use is None else use.peer,
     }
 
 
-def _use(use: LastUse | None) -> dict[str, Any]:
-    return {} if use is None else {"last_used_at": iso(use.used_at), "last_used_from": use.peer}
+def _key(one: ApiKey, use: LastUse | None) -> dict[str, Any]:
+    return {**_credential(one, use), "trust_cidrs": [str(network) for network in one.trust_networks]}
+
+
+def _client(one: OAuthClient, use: LastUse | None) -> dict[str, Any]:
+    return {**_credential(one, use), "jwks": None if one.jwks is None else dict(one.jwks)}
 
 
 def key(one: ApiKey, use: LastUse | None = None) -> answers.KeyAnswer:
     """Write a key."""
-    return answers.KeyAnswer(trust_cidrs=[str(network) for network in one.trust_networks], **_restrictions(one), **_use(use))
+    return answers.KeyAnswer(**_key(one, use))
 
 
-def made_key(one: ApiKey, secret: str) -> answers.MadeKeyAnswer:
+def made_key(made: Made[ApiKey]) -> answers.MadeKeyAnswer:
     """Write a key with its new secret."""
-    return answers.MadeKeyAnswer(trust_cidrs=[str(network) for network in one.trust_networks], key=secret, **_restrictions(one))
+    return answers.MadeKeyAnswer(**_key(made.credential, None), key=made.secret or "")
 
 
 def client(one: OAuthClient, use: LastUse | None = None) -> answers.OAuthClientAnswer:
     """Write an OAuth client."""
-    return answers.OAuthClientAnswer(jwks=None if one.jwks is None else dict(one.jwks), **_restrictions(one), **_use(use))
+    return answers.OAuthClientAnswer(**_client(one, use))
 
 
-def made_client(one: OAuthClient, secret: str | None) -> answers.MadeOAuthClientAnswer:
+def made_client(made: Made[OAuthClient]) -> answers.MadeOAuthClientAnswer:
     """Write an OAuth client with its new secret."""
-    jwks = None if one.jwks is None else dict(one.jwks)
-    return answers.MadeOAuthClientAnswer(jwks=jwks, client_id=one.id, client_secret=secret, **_restrictions(one))
+    one = made.credential
+    return answers.MadeOAuthClientAnswer(**_client(one, None), client_id=one.id, client_secret=made.secret)
 
 
 def suppression(row: Row[Any]) -> answers.SuppressionAnswer:
