@@ -6,7 +6,7 @@ When every place is taken, the connection that has been idle longest makes room:
 has been sending the head of its request for longer than any honest client needs. So places cannot be held by being slow.
 Standards: RFC 9112 §9.8 (an idle connection may be closed at any time).
 Not here: one connection (connection), how much is too much (accept.admission).
-Bugs: a client of HTTPS counts once its handshake is done.
+Bugs: none known.
 """
 
 import asyncio

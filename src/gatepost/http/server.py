@@ -12,7 +12,7 @@ import functools
 import logging
 import socket
 import ssl
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 
@@ -21,6 +21,8 @@ from gatepost.clock import SystemClock
 from gatepost.http.connection import Connection
 from gatepost.http.encryption import encrypted
 from gatepost.http.gate import Gate
+from gatepost.net.peer import ConnectionCaps
+from gatepost.net.tls_listener import TlsListener
 from gatepost.observe import maillog
 from gatepost.settings import Settings
 
@@ -63,18 +65,14 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self.tls is not None:
             sock, context = self.tls
-            loop, config = asyncio.get_running_loop(), self.config
+            config = self.config
             make = encrypted(config.http_protocol_class)
             protocol = functools.partial(make, config=config, server_state=self.server_state, app_state=self.lifespan.state)
-            server = await loop.create_server(
-                protocol,
-                sock=sock,
-                ssl=context,
-                backlog=config.backlog,
-                ssl_handshake_timeout=_HANDSHAKE_S,
-                ssl_shutdown_timeout=_HANDSHAKE_S,
-            )
-            self.servers.append(server)
+            limits, proxies = make.gate.settings, make.gate.proxies
+            caps = ConnectionCaps(limits.max_connections, limits.max_connections_per_peer)
+            sock.listen(config.backlog)
+            listener = TlsListener(sock, protocol, context, caps, _HANDSHAKE_S, is_exempt=proxies.includes)
+            self.servers.append(cast("asyncio.Server", listener))
 
 
 class HttpDoor:

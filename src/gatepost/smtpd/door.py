@@ -9,7 +9,7 @@ Leaves: submissions, through `SmtpConnection`; events by `on_event`:
 `smtp_tls_failed` (peer, error).
 Standards: RFC 6409 (submission), RFC 8314 (implicit TLS).
 Not here: the dialogue (wire.smtp_server), the rules (accept).
-Bugs: a client of implicit TLS is counted as a connection once its handshake is done.
+Bugs: none known.
 """
 
 import asyncio
@@ -17,11 +17,13 @@ import math
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final, TypeVar
 
 from gatepost.accept.admission import AdmissionControl
 from gatepost.clock import Clock
+from gatepost.domain.address import Address
 from gatepost.net.peer import ConnectionCaps, Peer, is_in, networks
+from gatepost.net.tls_listener import TlsListener
 from gatepost.observe import metrics
 from gatepost.settings import Settings
 from gatepost.smtpd.connection import HANDSHAKE_S, SmtpConnection
@@ -34,6 +36,8 @@ _STRANGER_S: Final = 2.0
 _CUT_S: Final = 1.0
 _BACKLOG: Final = 1_024
 
+_Listening = TypeVar("_Listening", asyncio.Server, TlsListener)
+
 
 class SmtpDoor:
     """
@@ -43,6 +47,8 @@ class SmtpDoor:
         ssl_context: Offered with STARTTLS and used for implicit TLS; None offers neither.
         auth_delay_s: Wait before the answer to a connection's first failed authentication; doubles with each.
         admission: Shared with the process's other doors; None shares nothing.
+        why_not_to: Says why there is no such recipient here; None takes mail to everybody, from those who may send it.
+        offers_auth: There is somebody to authenticate.
     """
 
     def __init__(
@@ -56,6 +62,8 @@ class SmtpDoor:
         clock: Clock,
         auth_delay_s: float = 0.5,
         admission: AdmissionControl | None = None,
+        why_not_to: Callable[[Address], str | None] | None = None,
+        offers_auth: bool = True,
     ) -> None:
         self.settings = settings.smtp
         self.ssl_context = ssl_context
@@ -69,7 +77,10 @@ class SmtpDoor:
             hostname=settings.smtp.hostname or socket.getfqdn(),
             max_message_bytes=settings.limits.message_bytes,
             max_recipients=settings.limits.recipients,
+            offers_auth=offers_auth,
         )
+        self.why_not_to = why_not_to or (lambda _: None)
+        self._counts_connections = offers_auth
         self.is_draining = False
         self._admission = admission or AdmissionControl(settings.admission, clock)
         self.bodies = self._admission.bodies
@@ -78,7 +89,7 @@ class SmtpDoor:
         self._connections: dict[SmtpConnection, None] = {}
         self._refused = 0
         self._refused_told_s = -math.inf
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.Server | TlsListener] = []
         self._sweeper: asyncio.TimerHandle | None = None
         self._emptied: asyncio.Future[None] | None = None
 
@@ -87,7 +98,7 @@ class SmtpDoor:
         """Tell whether there is a certificate to show; one may be on its way (net.server_tls)."""
         return self.ssl_context is not None and getattr(self.ssl_context, "is_ready", True)
 
-    async def start(self, host: str, port: int, *, implicit_tls: bool = False) -> asyncio.Server:
+    async def start(self, host: str, port: int, *, implicit_tls: bool = False) -> asyncio.Server | TlsListener:
         """
         Listen on one more address.
 
@@ -98,11 +109,12 @@ class SmtpDoor:
             OSError: The address cannot be had.
             ValueError: Implicit TLS without a certificate.
         """
-        options = self._listening(implicit_tls=implicit_tls)
-        loop = asyncio.get_running_loop()
-        return self._listen(await loop.create_server(lambda: SmtpConnection(self), host, port, **options))
+        if implicit_tls:
+            family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+            return await self.start_on(socket.create_server((host, port), family=family, backlog=_BACKLOG), implicit_tls=True)
+        return self._listen(await asyncio.get_running_loop().create_server(lambda: SmtpConnection(self), host, port, backlog=_BACKLOG))
 
-    async def start_on(self, sock: socket.socket, *, implicit_tls: bool = False) -> asyncio.Server:
+    async def start_on(self, sock: socket.socket, *, implicit_tls: bool = False) -> asyncio.Server | TlsListener:
         """
         Listen on a socket that is already bound; it is closed with the door.
 
@@ -112,9 +124,15 @@ class SmtpDoor:
         Raises:
             ValueError: Implicit TLS without a certificate.
         """
-        options = self._listening(implicit_tls=implicit_tls)
-        loop = asyncio.get_running_loop()
-        return self._listen(await loop.create_server(lambda: SmtpConnection(self), sock=sock, **options))
+        if not implicit_tls:
+            return self._listen(await asyncio.get_running_loop().create_server(lambda: SmtpConnection(self), sock=sock, backlog=_BACKLOG))
+        if self.ssl_context is None:
+            sock.close()
+            raise ValueError("implicit TLS needs a certificate: set tls.cert and tls.key")
+        caps = ConnectionCaps(self.settings.max_connections, self.settings.max_connections_per_peer)
+        return self._listen(
+            TlsListener(sock, lambda: SmtpConnection(self), self.ssl_context, caps, HANDSHAKE_S, on_failed=self._tell_failed)
+        )
 
     async def close(self, drain_s: float) -> None:
         """
@@ -150,17 +168,21 @@ class SmtpDoor:
             text = f"Too many connections; try again in {self._retry_after_s('connections')} seconds"
             return "4.3.2" if is_full else "4.7.0", text
         self._connections[connection] = None
-        metrics.connections.set(len(self._connections))
+        self._tell_count()
         return None
 
     def leave(self, connection: SmtpConnection, peer: Peer) -> None:
         """Forget a connection that `enter` let in; may be called twice."""
         if connection in self._connections:
             del self._connections[connection]
-            metrics.connections.set(len(self._connections))
+            self._tell_count()
             self._caps.leave(peer)
         if not self._connections and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
+
+    def _tell_count(self) -> None:
+        gauge = metrics.connections if self._counts_connections else metrics.inbound_connections
+        gauge.set(len(self._connections))
 
     def why_not_now(self, size_bytes: int) -> str | None:
         """Say why a message of this size cannot be begun now; None when it can."""
@@ -205,14 +227,10 @@ class SmtpDoor:
             if now_s >= connection.deadline_s:
                 connection.time_out()
 
-    def _listening(self, *, implicit_tls: bool) -> dict[str, Any]:
-        if not implicit_tls:
-            return {"backlog": _BACKLOG}
-        if self.ssl_context is None:
-            raise ValueError("implicit TLS needs a certificate: set tls.cert and tls.key")
-        return {"backlog": _BACKLOG, "ssl": self.ssl_context, "ssl_handshake_timeout": HANDSHAKE_S}
+    def _tell_failed(self, peer: str, error: str) -> None:
+        self.on_event("smtp_tls_failed", peer=peer, error=error)
 
-    def _listen(self, server: asyncio.Server) -> asyncio.Server:
+    def _listen(self, server: _Listening) -> _Listening:
         self._servers.append(server)
         if self._sweeper is None:
             self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep_again)
