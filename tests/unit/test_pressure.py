@@ -39,7 +39,7 @@ def test_a_loop_that_is_late_again_and_again_is_pressure(tmp_path: Path) -> None
     clock = FakeClock()
     admission = AdmissionControl(Admission(memory_soft_mb=100_000, memory_hard_mb=100_000), clock, disk_bytes=GB)
     sampler = Sampler(admission, Commits(), tmp_path, clock)  # type: ignore[arg-type]
-    _step(sampler, clock, late_s=0.3)
+    _step(sampler, clock, late_s=2.0)
     assert admission.level is Level.CALM
     for _ in range(5):
         _step(sampler, clock, late_s=0.3)

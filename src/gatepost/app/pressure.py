@@ -11,6 +11,8 @@ import contextlib
 import ctypes
 import gc
 import os
+import statistics
+from collections import deque
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +26,8 @@ EVERY_S: Final = 0.05
 _DISK_EVERY_S: Final = 1.0
 _MEMORY_EVERY_S: Final = 0.25
 _TRIM_EVERY_S: Final = 5.0
-_WEIGHT_OF_THE_LAST: Final = 0.25
+_LAGS: Final = 5
+"""The loop is as late as it was in the middle one of so many measurements: one long step, as at a start, is no load."""
 _STATM = Path("/proc/self/statm")
 
 
@@ -37,14 +40,14 @@ class Sampler:
         self._data_dir = data_dir
         self._clock = clock
         self._expected_at = clock.monotonic() + EVERY_S
-        self._lag_s = 0.0
+        self._lags_s: deque[float] = deque([0.0] * _LAGS, maxlen=_LAGS)
         self._next_disk_at = self._next_memory_at = self._next_trim_at = 0.0
 
     async def step(self) -> None:
         """Measure what is due and draw the conclusions."""
         now = self._clock.monotonic()
-        self._lag_s += _WEIGHT_OF_THE_LAST * (max(0.0, now - self._expected_at) - self._lag_s)
-        self._admission.note("lag", self._lag_s)
+        self._lags_s.append(max(0.0, now - self._expected_at))
+        self._admission.note("lag", statistics.median(self._lags_s))
         self._admission.note("commit", self._acceptor.commit_s)
         self._admission.note_waits({lane: self._acceptor.oldest_s(lane) for lane in Lane})
         if now >= self._next_memory_at:
