@@ -1,78 +1,17 @@
 """Start and throughput with a full queue: a million messages that were due long ago, to many sites."""
 
-import asyncio
 import time
 from pathlib import Path
 
+from bench.filling import Row, fill
 from bench.gateway import Gateway
 from bench.processes import Sink, free_port
-from gatepost import ids
-from gatepost.domain import route as routes
-from gatepost.store import messages, queue
-from gatepost.store.blobs import LocalBlobs
-from gatepost.store.opening import create_engine
-
-_CONTENT = (
-    b"From: sender@bench.example\r\nTo: rcpt@sink.example\r\nSubject: queued\r\nMessage-ID: <x@bench.example>\r\n\r\n" + b"x" * 70 + b"\r\n"
-)
 
 
-def _fill(gateway: Gateway, count: int) -> None:
-    """Write rows as accept does, without the doors: a quarter to one relay, the rest deferred to later at 10,000 sites."""
-
-    async def main() -> None:
-        engine = create_engine(gateway.environment["GATEPOST_DATABASE__URL"], gateway.data)
-        from gatepost.store import tenants
-
-        tenant_id = await engine.read(lambda conn: tenants.by_name(conn, "default"))
-        stored = LocalBlobs(gateway.data / "blobs").put(_CONTENT)
-        now = int(time.time() * 1000)
-        for start in range(0, count, 2000):
-            size = min(2000, count - start)
-            await engine.write(lambda conn, start=start, size=size: _insert(conn, tenant_id, stored, now, start, size))
-        await engine.close()
-
-    asyncio.run(main())
-
-
-def _insert(conn, tenant_id, stored, now, start, size) -> None:
-    rows = []
-    for n in range(start, start + size):
-        is_due = n % 4 == 0
-        route = "sink" if is_due else "mx"
-        address = f"rcpt@d{n % 10_000}.example"
-        site = routes.site_of(route, address.partition("@")[2])
-        rows.append((ids.new_message_id(), route, address, site, now - 60_000 if is_due else now + 3_600_000))
-    messages.insert(
-        conn,
-        [
-            {
-                "id": mid, "tenant_id": tenant_id, "created_at": now, "stream": "transactional", "lane": 1, "source": "http", "key_id": "key_x",
-                "envelope_from": "sender@bench.example", "from_": "sender@bench.example", "from_domain": "bench.example", "subject": "queued",
-                "message_id_header": "x", "size_bytes": len(_CONTENT), "is_8bit": False, "is_smtputf8": False, "is_sandbox": False, "route": route, "tags": [],
-                "metadata": {}, "scheduled_at": None, "expires_at": now + 86_400_000, "options": {},
-            }
-            for mid, route, _, _, _ in rows
-        ],
-        [{"message_id": mid, "encoding": stored[0], "data": stored[1]} for mid, *_ in rows],
-        [
-            {
-                "message_id": mid, "n": 0, "tenant_id": tenant_id, "address": address, "address_key": address, "kind": "to", "site": site, "status": "queued",
-                "reason": None, "attempts": 0, "last_reply": None, "last_host": None, "updated_at": now, "final_at": None, "notify": None, "orcpt": None,
-            }
-            for mid, _, address, site, _ in rows
-        ],
-    )  # fmt: skip
-    queue.insert(
-        conn,
-        [
-            {
-                "shard": routes.shard_of("default", site), "lane": 1, "due_at": due_at, "message_id": mid, "n": 0, "tenant_id": tenant_id, "pool": "default",
-                "site": site, "attempt": 1, "retries": 0, "expires_at": now + 86_400_000,
-            }
-            for mid, _, _, site, due_at in rows
-        ],
-    )  # fmt: skip
+def _row(n: int, now: int, tenant_id: str) -> Row:
+    """A quarter is due to one relay, the rest was deferred to later at 10,000 sites."""
+    is_due = n % 4 == 0
+    return Row("sink" if is_due else "mx", f"d{n % 10_000}.example", 1, now - 60_000 if is_due else now + 3_600_000, tenant_id)
 
 
 def _drain_rate(folder: Path, count: int) -> tuple[float, float, float]:
@@ -81,7 +20,7 @@ def _drain_rate(folder: Path, count: int) -> tuple[float, float, float]:
     started = [0.0]
 
     def prepare(gateway: Gateway) -> None:
-        _fill(gateway, count)
+        fill(gateway.data, gateway.environment["GATEPOST_DATABASE__URL"], count, _row)
         started[0] = time.perf_counter()
 
     gateway = Gateway(folder, sink.port, prepare=prepare, GATEPOST_EGRESS__MX_PORT=str(free_port()))

@@ -17,9 +17,10 @@ from gatepost.domain.outcome import Category
 from gatepost.domain.recipient import TERMINAL, TRANSITIONS, Status
 from gatepost.egress.sandbox import BEHAVIOURS, Behaviour
 from gatepost.http import problems
+from gatepost.http.public import watch_metrics
 from gatepost.observe import metrics
 from gatepost.observe.maillog import SECURITY_EVENTS
-from gatepost.settings import Loaded, Relay, Settings, options
+from gatepost.settings import Loaded, Relay, Settings, SiteLimits, SourceAddress, SourcePool, options
 from gatepost.smtpd.connection import words_of
 from gatepost.wire.smtp_reply import format_reply
 
@@ -31,18 +32,29 @@ HERE = Path(__file__).parent / "reference"
 EVENTS = {
     EventType.ACCEPTED: "A message is stored; its sender has heard 202 or 250.",
     EventType.SCHEDULED: "A message is stored, or was moved, for a later time.",
-    EventType.CANCELLED: "A recipient was cancelled before its delivery.",
+    EventType.CANCELLED: "A recipient was cancelled before its delivery; `reason` is `superseded` where a newer code took its place.",
     EventType.RETRIED: "A person asked for another try.",
-    EventType.DEFERRED: "An attempt failed for now; `next_attempt_at` says when the next one is.",
+    EventType.DEFERRED: "An attempt failed for now; `next_attempt_at` says when the next one is, `next_road` and `cause` by which road and why.",
     EventType.SENT: "A relay took the message; what became of it there is the relay's to say.",
     EventType.DELIVERED: "The recipient's own mail server took the message.",
     EventType.BOUNCED: "The message was refused for good.",
     EventType.SUPPRESSED: "The address is on the suppression list; nothing was sent.",
+    EventType.COMPLAINED: "The recipient, or their provider, called the message unwanted (spam).",
+    EventType.OPENED: "A relay saw that the message was opened.",
+    EventType.CLICKED: "A relay saw that a link was followed.",
+    EventType.UNSUBSCRIBED: "The recipient does not want this stream's mail any more.",
+    EventType.SENDING_BLOCKED: "Another mail system refuses our mail for our own sake: reputation, authentication or content; told once an hour"
+    " for each system and category.",
     EventType.EXPIRED: "The message's time was over before it could be delivered.",
+    EventType.NOTIFIED: "The sender is told by mail what became of the recipient: `action` and the report's `report_id`.",
     EventType.DOMAIN_VERIFIED: "A sender's domain has its DKIM record.",
     EventType.DOMAIN_FAILING: "A sender's domain was checked and has no valid DKIM record.",
+    EventType.RELAY_UNHEALTHY: "A relay, or the road to MX hosts, failed so often that its breaker keeps mail away from it until `retry_at`.",
+    EventType.RELAY_RECOVERED: "It takes mail again.",
     EventType.SUPPRESSION_ADDED: "An address was put on the suppression list.",
     EventType.SUPPRESSION_REMOVED: "An address was taken off the suppression list.",
+    EventType.WEBHOOK_DISABLED: "A webhook was switched off, since it answered 410 or only failed; `reason` says which.",
+    EventType.WEBHOOK_TEST: "Somebody tried a webhook; nobody but this webhook is told.",
 }
 
 
@@ -54,7 +66,11 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> str:
 
 def settings_page() -> str:
     """Every option."""
-    example = Settings(relays={"NAME": Relay(url="")})
+    limits = {"SITE": SiteLimits()}
+    example = Settings(
+        relays={"NAME": Relay(url="")}, shaping=limits, sources={"NAME": SourceAddress(shaping=limits)},
+        pools={"NAME": SourcePool(sources=[], shaping=limits)},
+    )  # fmt: skip
     rows = [
         (f"`{option.name}`", "" if option.default in ("", None) else f"`{json.dumps(option.default)}`", option.help)
         for option in options(Loaded(settings=example, origins={}, data_dir=Path()))
@@ -129,6 +145,7 @@ def metrics_page() -> str:
             "Recipients in the queue, by site and whether they are due; counted every five seconds at most",
         ),
         ("`gatepost_queue_oldest_due_seconds`", "gauge", "site", "How long the longest due recipient of a site waits"),
+        *((f"`{name}`", "gauge", label, f"{meaning}; read from the store") for name, (label, meaning) in watch_metrics.METRICS.items()),
     ]
     return (
         "# Metrics\n\n`GET /metrics` in Prometheus' text format, from the machine itself or with an API key. All processes' counters are added up.\n\n"

@@ -207,6 +207,7 @@ def _due_now(message: Row[Any], row: Row[Any], waits: queue.Due | None, now: Ins
         "attempt": attempt,
         "retries": 0,
         "expires_at": expires_at,
+        "tried": 0,
     }
 
 

@@ -10,6 +10,7 @@ message's with its number in them, so `rcp_…` leads to its row without an inde
 Standards: RFC 9562 §5.7 (UUIDv7), TypeID specification 0.3.0.
 """
 
+import hashlib
 import os
 import threading
 import time
@@ -91,6 +92,24 @@ def new(prefix: str) -> str:
 def new_message_id() -> MessageId:
     """Make a message identifier; its 16 lowest bits are zero, see `recipient_id`."""
     return MessageId("msg_" + _encode(_source.next() & ~0xFFFF))
+
+
+def derived(prefix: str, at_ms: int, seed: str) -> str:
+    """
+    Make the identifier that belongs to a fact: the same fact leads to the same one, so that it is not written down twice.
+
+    Args:
+        at_ms: Its time.
+        seed: What else makes it this fact and no other.
+    """
+    tail = int.from_bytes(hashlib.sha256(f"{prefix}/{at_ms}/{seed}".encode()).digest()[:16], "big")
+    value = (max(0, at_ms) << 80) | 0x7000 << 64 | (tail >> 52 & 0xFFF) << 64 | 0x8000_0000_0000_0000 | tail >> 66
+    return f"{prefix}_{_encode(value & ~0xFFFF if prefix == 'msg' else value)}"
+
+
+def of_value(prefix: str, value: int) -> str:
+    """Make the identifier that stands for a UUID; `parse` is its inverse."""
+    return f"{prefix}_{_encode(value)}"
 
 
 def recipient_id(message_id: str, n: int) -> RecipientId:

@@ -10,32 +10,26 @@ Bugs: none known.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
 from sqlalchemy import Connection
 
 from gatepost import ids
+from gatepost.bounce_messages import BounceMessages
 from gatepost.clock import Instant
 from gatepost.domain.event import Event, EventType
 from gatepost.domain.outcome import Category, Deferred, Delivered, Exchange, Failed, Outcome, Reply, Unknown
 from gatepost.domain.recipient import TRANSITIONS, IllegalTransition, Status
+from gatepost.domain.route import SANDBOX, Road, RoadKind, road_at, shard_of
+from gatepost.domain.severity import SEVERITY
+from gatepost.domain.statement import Said
 from gatepost.policy.retry import RetrySchedule
 from gatepost.store import facts, leases, messages, queue
 from gatepost.store.blobs import Stored
 from gatepost.store.queue import Due
+from gatepost.suppressing import Fact, Suppressing
 
-_SEVERITY = {
-    Category.INVALID_RECIPIENT: "hard",
-    Category.INVALID_DOMAIN: "hard",
-    Category.SPAM_CONTENT: "block",
-    Category.CONTENT_REJECTED: "block",
-    Category.MALWARE: "block",
-    Category.REPUTATION_BLOCK: "block",
-    Category.AUTH_FAILURE: "block",
-    Category.POLICY_REJECTED: "block",
-    Category.RELAY_DENIED: "block",
-}
 _NOT_OUR_TURN_S = 60
 """Wait after an attempt that failed on our side of the wire and so uses up no retry."""
 
@@ -56,6 +50,9 @@ class Decision:
     data: dict[str, Any]
     due_at: Instant | None = None
     retries: int = 0
+    road: Road | None = None
+    """The road that it goes on by; None is the one it was on."""
+    tried: int = 0
 
 
 def decide(due: Due, outcome: Outcome, schedule: RetrySchedule, now: Instant, chance: float) -> Decision:
@@ -78,7 +75,7 @@ def decide(due: Due, outcome: Outcome, schedule: RetrySchedule, now: Instant, ch
             return Decision(status=Status.BOUNCED, reason=outcome.category.value, event=EventType.BOUNCED, data=data, retries=due.retries)
         case Deferred():
             data = _data(due, outcome.exchange, outcome.reply, outcome.category, outcome.detail)
-            return _defer(due, outcome.category, data, schedule, now, chance, counts=outcome.counts)
+            return _defer(due, outcome.category, data, schedule, now, chance, counts=outcome.counts, retry_at=outcome.retry_at)
         case Unknown():
             data = _data(due, outcome.exchange, None, Category.NETWORK, outcome.detail) | {"possible_duplicate": True}
             return _defer(due, Category.NETWORK, data, schedule, now, chance, counts=True)
@@ -87,14 +84,17 @@ def decide(due: Due, outcome: Outcome, schedule: RetrySchedule, now: Instant, ch
 
 
 def _defer(
-    due: Due, category: Category, data: dict[str, Any], schedule: RetrySchedule, now: Instant, chance: float, *, counts: bool
-) -> Decision:
+    due: Due, category: Category, data: dict[str, Any], schedule: RetrySchedule, now: Instant, chance: float, *, counts: bool,
+    retry_at: Instant | None = None,
+) -> Decision:  # fmt: skip
     if now >= due.expires_at:
         return Decision(status=Status.EXPIRED, reason=Category.EXPIRED.value, event=EventType.EXPIRED, data=data, retries=due.retries)
     retries = due.retries + 1 if counts else due.retries
     # our own trouble has one short wait, however long the schedule has become
     waits = schedule if counts else RetrySchedule(waits_s=(min(_NOT_OUR_TURN_S, *schedule.waits_s),), jitter=schedule.jitter)
     due_at = waits.next_at(retries, now, due.expires_at, chance)
+    if retry_at is not None:  # who names a time is not asked before; our own limits also not needlessly later
+        due_at = min(max(due_at if counts else now + 100, retry_at), max(due.expires_at, now))
     return Decision(
         status=Status.DEFERRED,
         reason=category.value,
@@ -116,7 +116,7 @@ def _data(due: Due, exchange: Exchange, reply: Reply | None, category: Category 
     if reply is not None:
         data |= {"smtp_code": reply.code, "enhanced_code": reply.enhanced, "response": str(reply)}
     if category is not None:
-        data |= {"category": category.value, "severity": _SEVERITY.get(category, "soft")}
+        data |= {"category": category.value, "severity": SEVERITY[category].value}
     if detail:
         data["detail"] = detail
     return data
@@ -141,6 +141,10 @@ class Result:
     at: Instant
     address: str = ""
     captured: Stored | None = None
+    notify: str | None = None
+    """RFC 3461 NOTIFY."""
+    source: str = ""
+    """The door that the message came by; empty where it is not known here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,12 +154,16 @@ class Settled:
     is_fenced: bool
 
 
-def settle(conn: Connection, results: Sequence[Result], owner: str) -> list[Settled]:
+def settle(
+    conn: Connection, results: Sequence[Result], owner: str, reports: BounceMessages | None = None, suppressing: Suppressing | None = None
+) -> list[Settled]:  # fmt: skip
     """
     Write a group of results; safe to run again after a commit whose outcome is unknown.
 
     Args:
         owner: This process, as it stands in the leases.
+        reports: Tells senders by mail; None tells nobody.
+        suppressing: Keeps the suppression list; None suppresses nobody.
     """
     epochs = leases.fenced(conn, owner, sorted({result.due.shard for result in results}))
     mine = [result for result in results if epochs.get(result.due.shard) == result.epoch]
@@ -164,7 +172,7 @@ def settle(conn: Connection, results: Sequence[Result], owner: str) -> list[Sett
     # a row that is gone was cancelled meanwhile, or this very group was committed before
     recorded = facts.recorded_attempts(conn, [_key(result) for result in gone]) if gone else set()
     fresh = [result for result in mine if _key(result) not in recorded]
-    _write(conn, [_final(result, is_cancelled=_key(result) not in waiting) for result in fresh])
+    _write(conn, [_final(result, is_cancelled=_key(result) not in waiting) for result in fresh], reports, suppressing)
     return [Settled(is_fenced=epochs.get(result.due.shard) != result.epoch) for result in results]
 
 
@@ -186,7 +194,7 @@ def _final(result: Result, *, is_cancelled: bool) -> _Writing:
     return _Writing(result, changes_state=result.decision.status in {Status.SENT, Status.DELIVERED}, reschedules=False)
 
 
-def _write(conn: Connection, writings: Sequence[_Writing]) -> None:
+def _write(conn: Connection, writings: Sequence[_Writing], reports: BounceMessages | None, suppressing: Suppressing | None) -> None:
     if not writings:
         return
     results = [writing.result for writing in writings]
@@ -194,14 +202,64 @@ def _write(conn: Connection, writings: Sequence[_Writing]) -> None:
     queue.delete(conn, [result.due for result in results])
     queue.insert(conn, [_rescheduled(writing.result) for writing in writings if writing.reschedules])
     messages.update_recipients(conn, [_state(result) for result in changed])
+    messages.set_sites(conn, [moved for writing in writings if writing.reschedules and (moved := _moved(writing.result)) is not None])
     facts.insert_attempts(conn, [_attempt(result, result.outcome) for result in results if result.outcome is not None])
     facts.insert_events(conn, [_event(result) for result in changed])
     facts.insert_captures(conn, [_capture(result, result.captured) for result in results if result.captured is not None])
+    if reports is not None:
+        reports.write(conn, changed)
+    if suppressing is not None:
+        bounces = [(result, result.outcome) for result in changed if isinstance(result.outcome, Failed)]
+        for result, outcome in sorted(bounces, key=lambda one: one[0].address):  # in one order everywhere: no two block each other
+            if result.decision.status is Status.BOUNCED and outcome.exchange.route != SANDBOX:
+                suppressing.act(conn, _fact(result, outcome))
+
+
+def _fact(result: Result, outcome: Failed) -> Fact:
+    due, exchange = result.due, outcome.exchange
+    is_mx = road_at(due.pool, due.site).kind is RoadKind.MX
+    return Fact(
+        tenant_id=due.tenant_id, message_id=due.message_id, n=due.n, address=result.address, said=Said.BOUNCED, category=outcome.category,
+        at=result.at, site=due.site, road=exchange.route, source=exchange.source if is_mx else None,
+    )  # fmt: skip
 
 
 def _rescheduled(result: Result) -> dict[str, Any]:
     due, decision = result.due, result.decision
-    return {**due._asdict(), "due_at": decision.due_at, "attempt": due.attempt + 1, "retries": decision.retries}
+    row = {**due._asdict(), "due_at": decision.due_at, "attempt": due.attempt + 1, "retries": decision.retries, "tried": decision.tried}
+    if decision.road is not None:
+        pool, site = decision.road.pool, decision.road.site_of(domain_of(result.address))
+        row |= {"pool": pool, "site": site, "shard": shard_of(pool, site)}
+    return row
+
+
+def _moved(result: Result) -> tuple[str, int, str] | None:
+    """Name the site that a recipient belongs to now, when it goes on by another road."""
+    road = result.decision.road
+    return None if road is None else (result.due.message_id, result.due.n, road.site_of(domain_of(result.address)))
+
+
+def onward(
+    due: Due, decision: Decision, road: Road, *, tried: int, cause: str, now: Instant | None = None, is_unsure: bool = False
+) -> Decision:
+    """
+    Send a recipient that waits on by another road, or by the same one with what is known of its route.
+
+    Args:
+        decision: A deferral.
+        now: It goes on at once, and this attempt uses up nothing of the schedule; None leaves it the schedule's wait.
+        is_unsure: It may be delivered twice by this, and the event says so.
+    """
+    moved = None if road == road_at(due.pool, due.site) else road
+    told: dict[str, Any] = {"next_road": str(road), "cause": cause} | ({"possible_duplicate": True} if is_unsure else {})
+    if now is None:
+        return replace(decision, road=moved, tried=tried, data=decision.data | told)
+    return replace(decision, road=moved, tried=tried, due_at=now, retries=due.retries, data=decision.data | told | {"next_attempt_at": now})
+
+
+def domain_of(address: str) -> str:
+    """Return the domain of an address as it stands in the store."""
+    return address.rpartition("@")[2]
 
 
 def _state(result: Result) -> dict[str, Any]:
@@ -237,9 +295,12 @@ def _attempt(result: Result, outcome: Outcome) -> dict[str, Any]:
         "enhanced": reply.enhanced if reply else None,
         "reply": reply.text if reply else None,
         "route": exchange.route,
+        "source": exchange.source,
         "host": exchange.host,
         "peer": exchange.peer,
         "tls": exchange.tls,
+        "tls_policy": exchange.tls_policy,
+        "provider_id": exchange.provider_id,
         "started_at": exchange.started_at,
         "finished_at": exchange.finished_at,
         "transcript": exchange.transcript,

@@ -68,7 +68,7 @@ def test_commands_work_for_the_tenant_that_is_named(data: Path) -> None:
     assert run_json(data, "queue")["total"] == 1
     run(data, "tenant", "suspend", "team")
     assert run_json(data, "send", *mail, "--tenant", "team", code=1)["error"]["code"] == "tenant_suspended"
-    assert "suspended" in run_json(data, "explain", sent["id"])["summary"]
+    assert "suspended" in run_json(data, "explain", sent["id"])["sentence"]
 
 
 def test_every_change_by_a_command_is_in_the_log(data: Path) -> None:

@@ -21,7 +21,7 @@ _CONNECTIONS = 5
 
 def _owner(gateway: Gateway) -> int:
     """Find the process that delivers to the sink."""
-    shard = routes.shard_of(routes.DEFAULT_POOL, routes.site_of("sink", "sink.example"))
+    shard = routes.shard_of(routes.DEFAULT_POOL, routes.roads_of("sink")[0].site_of("sink.example"))
 
     async def ask() -> int:
         engine = create_engine(gateway.database_url, gateway.data)

@@ -20,7 +20,7 @@ from gatepost.clock import DAY, HOUR, MINUTE, SECOND, Instant, SystemClock
 from gatepost.domain.address import parse_address, parse_mailbox
 from gatepost.domain.event import Event, EventType
 from gatepost.domain.message import STREAMS, Attachment, Draft, Steering, Submission
-from gatepost.domain.route import DEFAULT_POOL, SANDBOX, shard_of, site_of
+from gatepost.domain.route import DEFAULT_POOL, SANDBOX, roads_of, shard_of
 from gatepost.mime.compose import compose
 from gatepost.store import facts, leases, messages, queue
 from gatepost.store.blobs import Blobs, LocalBlobs
@@ -235,17 +235,18 @@ def _recipient(message_id: str, n: int, tenant_id: str, to: To, route: str, at: 
     ended_at = at + int(last.after_s * SECOND) if last else at
     return {
         "message_id": message_id, "n": n, "tenant_id": tenant_id, "address": str(address), "address_key": address.key, "kind": to.kind,
-        "site": site_of(route, address.domain), "status": to.status, "reason": to.reason, "attempts": len(to.tries),
+        "site": roads_of(route)[0].site_of(address.domain, address.domain), "status": to.status, "reason": to.reason, "attempts": len(to.tries),
         "last_reply": " ".join(str(part) for part in (last.code, last.enhanced, last.reply) if part) if last else None, "last_host": last.host if last else None,
         "updated_at": ended_at, "final_at": None if to.status in _WAITING else ended_at, "notify": None, "orcpt": None,
     }  # fmt: skip
 
 
 def _due(message_id: str, n: int, tenant_id: str, to: To, route: str, lane: int, now: Instant) -> dict[str, Any]:
-    site = site_of(route, parse_address(to.address).domain)
+    domain = parse_address(to.address).domain
+    site = roads_of(route)[0].site_of(domain, domain)
     return {
         "shard": shard_of(DEFAULT_POOL, site), "lane": lane, "due_at": now + int((to.next_in_s or 0) * SECOND), "message_id": message_id, "n": n,
-        "tenant_id": tenant_id, "pool": DEFAULT_POOL, "site": site, "attempt": len(to.tries) + 1, "retries": len(to.tries), "expires_at": now + 71 * HOUR,
+        "tenant_id": tenant_id, "pool": DEFAULT_POOL, "site": site, "attempt": len(to.tries) + 1, "retries": len(to.tries), "expires_at": now + 71 * HOUR, "tried": 0,
     }  # fmt: skip
 
 
@@ -257,6 +258,7 @@ def _attempt(message_id: str, n: int, number: int, one: Try, route: str, at: Ins
         "enhanced": one.enhanced, "reply": one.reply, "route": route, "host": one.host, "peer": "192.0.2.17:25" if is_remote else None,
         "tls": "TLSv1.3 TLS_AES_256_GCM_SHA384" if is_remote else None, "started_at": finished_at - one.took_ms, "finished_at": finished_at,
         "transcript": one.transcript, "node": "seed",
+        "source": "default" if is_remote else None, "tls_policy": "opportunistic" if is_remote else None, "provider_id": None,
     }  # fmt: skip
 
 

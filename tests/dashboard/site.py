@@ -20,7 +20,11 @@ from gatepost.store.blobs import Blobs, LocalBlobs
 from gatepost.store.engine import Engine
 from gatepost.store.opening import create_engine, open_store
 from gatepost.tenants.directory import Directory
+from gatepost.tenants.domain_health import DomainHealth
+from gatepost.tenants.domains import Domains
 from gatepost.tenants.passwords import Passwords
+from gatepost.tenants.source_health import SourceHealth
+from gatepost.testing.fake_lookup import DictLookup, FakeTexts
 
 T = TypeVar("T")
 
@@ -33,6 +37,8 @@ class Deps:
     blobs: Blobs
     control: Control
     directory: Directory
+    domains: Domains
+    domain_health: DomainHealth
     settings: Settings
     clock: Clock
     default_tenant_id: str
@@ -90,7 +96,11 @@ class Site:
         tenant_id = await open_store(engine, clock)
         directory_of_keys = Directory(engine, clock)
         await directory_of_keys.refresh()
+        lookup = DictLookup({})
+        domains = Domains(engine, clock, FakeTexts(lookup), directory_of_keys)
+        health = DomainHealth(engine, clock, lookup, domains, SourceHealth(engine, clock, lookup, [], []), settings)
         return Deps(
+            domains=domains, domain_health=health,
             engine=engine, blobs=LocalBlobs(directory / "blobs"), control=Control(engine, settings, clock), directory=directory_of_keys,
             settings=settings, clock=clock, default_tenant_id=tenant_id,
         )  # fmt: skip

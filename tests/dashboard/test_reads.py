@@ -7,6 +7,7 @@ from pathlib import Path
 from gatepost.clock import DAY, SystemClock
 from gatepost.dashboard import reads
 from gatepost.dashboard.content import Found, Hidden
+from gatepost.explain.queued import site_views
 from gatepost.store import partitions, sites
 from gatepost.store.blobs import LocalBlobs
 from gatepost.store.engine import Engine
@@ -67,7 +68,7 @@ def test_both_databases_show_the_same_message_and_queue(make_engine, tmp_path: P
             before = await engine.read(lambda conn: reads.mark(conn, None))
             assert before.newest == ids["code"]
             await engine.write(lambda conn: sites.pause(conn, "idle.example", now))
-            waiting = {row.site: row for row in await engine.read(lambda conn: reads.queue_sites(conn, None, now))}
+            waiting = {row.site: row for row in await engine.read(lambda conn: site_views(conn, None, now))}
             assert (waiting["sandbox"].due, waiting["sandbox"].later) == (1, 3)
             assert waiting["idle.example"].paused_at == now
         finally:

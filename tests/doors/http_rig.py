@@ -35,11 +35,15 @@ from gatepost.store.engine import Engine
 from gatepost.store.opening import create_engine, open_store
 from gatepost.tenants import keys
 from gatepost.tenants.directory import Directory
+from gatepost.tenants.domain_health import DomainHealth
 from gatepost.tenants.domains import Domains
 from gatepost.tenants.identity import create_identity
 from gatepost.tenants.limits import Limits
 from gatepost.tenants.policies import Policies
+from gatepost.tenants.routing import Routing
+from gatepost.tenants.source_health import SourceHealth
 from gatepost.testing.fake_dns import FakeResolver
+from gatepost.testing.fake_lookup import DictLookup
 
 T = TypeVar("T")
 DOMAIN = "acme.example"
@@ -128,16 +132,20 @@ async def _start(directory: Path, settings: Settings, loop: asyncio.AbstractEven
     blobs = LocalBlobs(directory / "blobs")
     admission = AdmissionControl(settings.admission, clock, chance=lambda: 0.0)
     limits = Limits(engine, clock, settings) if has_limits else None
+    routing = Routing(engine, directory_, settings, clock)
+    await routing.refresh()
     acceptor = Acceptor(
         engine=engine, blobs=blobs, directory=directory_, settings=settings, clock=clock, hostname="gate.example", admission=admission,
         screening=Screener(settings=settings, policies=directory_, resolver=FakeResolver(), clock=clock),
-        limits=limits,
+        limits=limits, routing=routing,
     )  # fmt: skip
     problems: list[str] = []
+    lookup = DictLookup({})
     deps = HttpDeps(
+        domain_health=DomainHealth(engine, clock, lookup, domains, SourceHealth(engine, clock, lookup, [], []), settings),
         engine=engine, blobs=blobs, acceptor=acceptor, control=Control(engine, settings, clock), directory=directory_, domains=domains,
         identity=create_identity(engine, directory_, clock, settings), policies=Policies(engine, clock, settings.screening, directory_),
-        settings=settings, clock=clock, default_tenant_id=tenant_id, is_ready=_ready(problems), limits=limits,
+        settings=settings, clock=clock, default_tenant_id=tenant_id, is_ready=_ready(problems), limits=limits, routing=routing,
     )  # fmt: skip
     door = HttpDoor(create_app(deps), settings, admission=admission)
     await door.start()

@@ -8,6 +8,7 @@ from tests.doors.http_rig import DOMAIN, message
 
 from gatepost import ids
 from gatepost.clock import iso
+from gatepost.store import messages
 
 MIME = f"From: a@{DOMAIN}\r\nTo: b@example.net\r\nSubject: raw\r\n\r\nhi\r\n".encode()
 ENVELOPE = {
@@ -269,7 +270,7 @@ def test_explain_and_attempts_answer_for_a_waiting_message(client):
     message_id = _sent(client)["id"]
     explained = client.get(f"/v1/messages/{message_id}/explain").json()
     assert explained["status"] == "queued"
-    assert explained["recipients"][0]["holding"] == "no_dispatcher"
+    assert explained["recipients"][0]["cause"] == "no_dispatcher"
     assert client.get(f"/v1/messages/{message_id}/attempts").json() == {"data": [], "has_more": False}
 
 
@@ -291,7 +292,7 @@ def test_all_faults_are_told_at_once(client):
         cc=[{"email": "x@"}],
         html="a\0b",
         tags=["a\nb"],
-        route="mx",
+        template="tpl_1",
         attachments=[{"filename": "a/b", "content": "***"}],
     )
     errors = client.post("/v1/messages", json=body).json()["errors"]
@@ -300,7 +301,7 @@ def test_all_faults_are_told_at_once(client):
         "/cc/0/email",
         "/html",
         "/tags/0",
-        "/route",
+        "/template",
         "/attachments/0/content",
         "/attachments/0/filename",
     }
@@ -313,14 +314,28 @@ def test_all_faults_are_told_at_once(client):
         ("tracking", {"opens": True}, "/tracking/opens"),
         ("tracking", {"clicks": True}, "/tracking/clicks"),
         ("unsubscribe", {}, "/unsubscribe"),
-        ("route", "mx", "/route"),
-        ("require_tls", True, "/require_tls"),
     ],
 )
 def test_what_is_not_supported_yet_is_refused_not_ignored(client, field, value, pointer):
     """A promise that is not kept must not be taken."""
     errors = client.post("/v1/messages", json=message(**{field: value})).json()["errors"]
     assert [(one["pointer"], one["code"]) for one in errors] == [(pointer, "unsupported")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "options"),
+    [
+        ({}, {}),
+        ({"require_tls": False}, {}),
+        ({"require_tls": True}, {"require_tls": True}),
+        ({"headers": {"TLS-Required": "No"}}, {"tls_optional": True}),
+        ({"headers": {"TLS-Required": "No"}, "require_tls": True}, {"require_tls": True}),
+    ],
+)
+def test_what_is_asked_of_tls_is_stored_with_the_message(client, rig, changes, options):
+    """`require_tls`, and RFC 8689's header; who asks for both is given the stricter."""
+    message_id = _sent(client, **changes)["id"]
+    assert rig.run(rig.engine.read(lambda conn: messages.materials(conn, [message_id], 10**9)))[message_id].options == options
 
 
 @pytest.mark.parametrize("content", ["a", "YQ=", "YQ==\n", "Y Q==", "YR==", "YQ", "=YQ=", "\u00e9"])

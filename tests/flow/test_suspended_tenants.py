@@ -178,16 +178,16 @@ def test_explain_says_that_the_tenant_is_suspended(make_engine, tmp_path):
         (row,) = await house.engine.write(lambda conn: put_message(conn, tenant_id="ten_a"))
 
         async def told():
-            return (await explain(house.engine, Settings(), house.clock, "ten_a", row.message_id)).recipients[0]
+            return (await explain(house.engine, house.clock, "ten_a", row.message_id)).recipients[0]
 
         await people.suspend("ten_a", GATEWAY)
         for _ in range(2):
             found = await told()
-            assert (found.holding, found.next_attempt_at) == ("tenant_suspended", None)
-            assert "the tenant was suspended" in found.summary
+            assert (found.cause, found.next_attempt_at) == ("tenant_suspended", None)
+            assert "the tenant was suspended" in found.sentence
             await look(house)
         await people.resume("ten_a", GATEWAY)
-        assert (await told()).holding == "turn"
+        assert (await told()).cause == "turn"
 
     run(make_engine, tmp_path, work)
 

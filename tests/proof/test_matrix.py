@@ -55,6 +55,7 @@ _MESSAGE = Case(names=("message_id",))
 _DOMAIN = Case(names=("domain",))
 _KEY = Case(names=("key_id",))
 _CLIENT = Case(names=("client_id",))
+_WEBHOOK = Case(names=("webhook_id",))
 _TENANT = Case(is_above=True, names=("tenant_id",))
 
 CASES: dict[str, Case] = {
@@ -78,6 +79,10 @@ CASES: dict[str, Case] = {
     "addDomain": Case(body=lambda world: {"name": "new.attacker.example"}, says=("conflict",)),
     "listDomains": Case(),
     "getDomain": _DOMAIN,
+    "getDomainHealth": _DOMAIN,
+    "getDmarcSummary": _DOMAIN,
+    "getTlsReportSummary": _DOMAIN,
+    "getRelayHealth": Case(is_above=True, path=lambda world: "/v1/relays/none/health"),
     "verifyDomain": _DOMAIN,
     "rotateDkimKeys": _DOMAIN,
     "removeDomain": _DOMAIN,
@@ -94,6 +99,14 @@ CASES: dict[str, Case] = {
     "revokeOAuthClient": _CLIENT,
     "getPolicies": Case(),
     "changePolicies": Case(body=lambda world: {}),
+    "listStreams": Case(),
+    "makeStream": Case(body=lambda world: {"name": "mine"}, says=("conflict",)),
+    "getStream": Case(names=("name",)),
+    "changeStream": Case(names=("name",), body=lambda world: {"ttl_s": 60}),
+    "deleteStream": Case(names=("name",)),
+    "askQueueAction": Case(body=lambda world: {"action": "hold", "filter": {"sender": f"{MARK}.example"}}),
+    "listQueueActions": Case(),
+    "getQueueAction": Case(names=("action_id",)),
     "listPeople": Case(),
     "invitePerson": Case(body=lambda world: {"email": "new@attacker.example", "role": "viewer"}, says=("conflict", "permission_denied")),
     "changePersonRole": Case(names=("person_id",), body=lambda world: {"role": "viewer"}),
@@ -110,15 +123,45 @@ CASES: dict[str, Case] = {
     "changeTenantBalance": Case(
         is_above=True, path=lambda world: f"/v1/tenants/{world.spare_id}/balance", body=lambda world: {"add": "1.00"}
     ),
+    "listRelays": Case(is_above=True),
+    "listRoutes": Case(is_above=True),
+    "makeRoute": Case(is_above=True, body=lambda world: {"name": "mine", "roads": "mx", "is_chosen": False}),
+    "orderRoutes": Case(is_above=True, body=lambda world: {"routes": []}),
+    "getRoute": Case(is_above=True, path=lambda world: "/v1/routes/none"),
+    "changeRoute": Case(is_above=True, path=lambda world: "/v1/routes/none", body=lambda world: {}),
+    "removeRoute": Case(is_above=True, path=lambda world: "/v1/routes/none"),
+    "getRelayState": Case(is_above=True, path=lambda world: "/v1/relays/none/state"),
+    "disableRelay": Case(is_above=True, path=lambda world: "/v1/relays/none/disable"),
+    "enableRelay": Case(is_above=True, path=lambda world: "/v1/relays/none/enable"),
     "showLimits": Case(),
     "showUsage": Case(),
     "listAuditEntries": Case(),
     "listGatewayAuditEntries": Case(is_above=True),
+    "listSites": Case(is_above=True),
+    "getSite": Case(is_above=True, path=lambda world: "/v1/sites/spare.example"),
+    "suspendSite": Case(is_above=True, path=lambda world: "/v1/sites/spare.example/suspend", body=lambda world: {"seconds": 1}),
+    "resumeSite": Case(is_above=True, path=lambda world: "/v1/sites/spare.example/resume", body=lambda world: {}),
+    "setSiteLimits": Case(is_above=True, path=lambda world: "/v1/sites/spare.example/limits", body=lambda world: {"connections": 3}),
+    "listPools": Case(is_above=True),
     "addSuppression": Case(body=lambda world: {"address": "mine@example.net"}),
     "addSuppressions": Case(body=lambda world: {"suppressions": [{"address": "mine@example.net"}]}),
     "listSuppressions": Case(),
+    "exportSuppressions": Case(),
+    "importSuppressions": Case(body=lambda world: b"address\nmine@example.net\n", headers=lambda world: {"Content-Type": "text/csv"}),
     "getSuppression": Case(names=("address",)),
     "removeSuppression": Case(names=("address",)),
+    "makeWebhook": Case(body=lambda world: {"url": "https://hooks.attacker.invalid/"}, says=("conflict",)),
+    "listWebhooks": Case(),
+    "getWebhook": _WEBHOOK,
+    "changeWebhook": Case(names=("webhook_id",), body=lambda world: {"enabled": False}),
+    "removeWebhook": _WEBHOOK,
+    "testWebhook": _WEBHOOK,
+    "rotateWebhookSecret": Case(names=("webhook_id",), body=lambda world: {}),
+    "listWebhookDeliveries": _WEBHOOK,
+    "replayWebhookDelivery": Case(names=("webhook_id", "event_id")),
+    "replayWebhook": Case(names=("webhook_id",), body=lambda world: {"status": "failed"}),
+    "pollEvents": Case(path=lambda world: "/v1/events?limit=1000"),
+    "streamEvents": Case(),
 }
 """By the endpoint's name."""
 
@@ -190,7 +233,19 @@ def test_the_owner_reaches_every_object(world: World):
             assert answer.status == 200, (endpoint.name, answer.status, answer.body)
 
 
-_MOVING = {"listAuditEntries", "listKeys", "getKey", "showLimits", "listPeople"}
+_MOVING = {
+    "listWebhookDeliveries",
+    "getWebhook",
+    "listWebhooks",
+    "pollEvents",
+    "listAuditEntries",
+    "listKeys",
+    "getKey",
+    "listQueueActions",
+    "getQueueAction",
+    "showLimits",
+    "listPeople",
+}
 """What changes by itself, or by being asked for: times of last use, what is left of a limit."""
 
 
@@ -224,6 +279,9 @@ PAGES: dict[tuple[str, str], dict[str, str]] = {
     ("GET", "/keys"): {},
     ("POST", "/keys"): {"name": "mine", "mode": "live"},
     ("POST", "/keys/{key_id}/revoke"): {},
+    ("GET", "/domains"): {},
+    ("GET", "/domains/{domain}"): {},
+    ("POST", "/domains/{domain}/look"): {},
 }
 """Every page with a scope, and the form that is sent to it."""
 

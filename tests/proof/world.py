@@ -99,7 +99,8 @@ class World:
             request.add_header(name.replace("_", "-"), value)
         try:
             with urllib.request.urlopen(request, timeout=20) as response:
-                return Answer(status=response.status, body=response.read())
+                is_endless = response.headers.get("Content-Type", "").startswith("text/event-stream")
+                return Answer(status=response.status, body=b"" if is_endless else response.read())
         except urllib.error.HTTPError as error:
             return Answer(status=error.code, body=error.read())
 
@@ -191,5 +192,11 @@ def _fill(world: World) -> None:
     )["id"]
     world.made("POST", "/v1/suppressions", {"address": f"blocked@{MARK}.net"}, 201)
     world.b.objects["address"] = f"blocked@{MARK}.net"
+    world.b.objects["name"] = world.made("POST", "/v1/streams", {"name": f"{MARK}-stream", "lane": "bulk"})["name"]
+    action = {"action": "hold", "filter": {"tag": f"{MARK}-none"}}
+    world.b.objects["action_id"] = world.made("POST", "/v1/queue/actions", action, 202)["id"]
+    webhook = world.made("POST", "/v1/webhooks", {"url": f"https://hooks.{MARK}.invalid/", "description": MARK, "events": ["webhook.*"]})
+    world.b.objects["webhook_id"] = webhook["id"]
+    world.b.objects["event_id"] = world.made("POST", f"/v1/webhooks/{webhook['id']}/test", None, 202)["event_id"]
     world.b.objects["key_id"] = world.made("POST", "/v1/keys", {"name": MARK})["id"]
     world.b.objects["client_id"] = world.made("POST", "/v1/oauth-clients", {"name": MARK})["id"]

@@ -25,7 +25,7 @@ def put_message(
         "scheduled_at": None, "expires_at": expires_at, "options": {},
     }  # fmt: skip
     rows = [
-        Due(**_queue_row(message_id, n, tenant_id, routes.site_of(route, domain), lane, due_at, expires_at))
+        Due(**_queue_row(message_id, n, tenant_id, routes.roads_of(route)[0].site_of(domain, domain), lane, due_at, expires_at))
         for n, domain in enumerate(domains)
     ]
     body = {"message_id": message_id, "encoding": "zstd", "data": b"\x28\xb5\x2f\xfd\x20\x05\x29\x00\x00hello"}
@@ -37,7 +37,7 @@ def put_message(
 def _queue_row(message_id: str, n: int, tenant_id: str, site: str, lane: int, due_at: int, expires_at: int) -> dict[str, Any]:
     return {
         "shard": routes.shard_of("default", site), "lane": lane, "due_at": due_at, "message_id": message_id, "n": n, "tenant_id": tenant_id, "pool": "default",
-        "site": site, "attempt": 1, "retries": 0, "expires_at": expires_at,
+        "site": site, "attempt": 1, "retries": 0, "expires_at": expires_at, "tried": 0,
     }  # fmt: skip
 
 

@@ -219,7 +219,7 @@ def test_large_bodies_leave_room_for_small_ones():
         ("X-Gatepost-Stream: codes", "codes"),
         ("x-gatepost-stream:BULK ", "bulk"),
         ("Subject: X-Gatepost-Stream: bulk", "transactional"),
-        ("X-Gatepost-Stream: nonsense", "transactional"),
+        ("X-Gatepost-Stream: receipts", "receipts"),
         ("X-A: b\r\n\r\nX-Gatepost-Stream: bulk", "transactional"),
     ],
 )

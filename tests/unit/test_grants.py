@@ -136,7 +136,7 @@ def test_the_operator_scope_exists_in_the_default_tenant_only():
 def test_every_fault_of_a_wish_is_told_with_its_place():
     """One answer names them all."""
     asked = Asked(
-        scopes=["messages:send", "mail"], domains=["nope domain"], streams=["slow"], networks=["10.0.0.0/99"],
+        scopes=["messages:send", "mail"], domains=["nope domain"], streams=["no stream"], networks=["10.0.0.0/99"],
         limits=["messages=1/day", "messages=2/day", "x"], expires_at=NOW,
     )  # fmt: skip
     with pytest.raises(Refused) as caught:

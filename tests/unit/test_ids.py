@@ -61,3 +61,19 @@ def test_the_lower_bound_of_an_instant_is_at_or_before_what_is_made_then():
     """The edges of partitions and time filters."""
     made = ids.new("msg")
     assert ids.lower_bound("msg", ids.time_of(made)) <= made < ids.lower_bound("msg", ids.time_of(made) + 1)
+
+
+def test_an_identifier_that_belongs_to_a_fact_is_the_same_each_time():
+    """Made of its time and its seed: valid, in its place among the others, with room for recipients' numbers; another fact has another."""
+    at = 1_764_000_000_000
+    made = ids.derived("msg", at, "msg_x/failed/0.1")
+    assert made == ids.derived("msg", at, "msg_x/failed/0.1")
+    assert (
+        len({made, ids.derived("msg", at, "msg_x/failed/0.2"), ids.derived("msg", at + 1, "msg_x/failed/0.1"), ids.derived("evt", at, "x")})
+        == 4
+    )
+    assert ids.is_valid(made, "msg")
+    assert ids.time_of(made) == at
+    assert ids.recipient_of(ids.recipient_id(made, 3)) == (made, 3)
+    value = ids.parse(made, "msg")
+    assert (value >> 76 & 0xF, value >> 62 & 0x3) == (7, 2)

@@ -27,6 +27,7 @@ class Letter:
     content: bytes = b"Subject: hi\r\n\r\nbody\r\n"
     is_8bit: bool = False
     is_smtputf8: bool = False
+    requires_tls: bool = False
     ret: str | None = None
     envid: str | None = None
 

@@ -11,8 +11,8 @@ Bugs: none known.
 import asyncio
 import dataclasses
 import hashlib
-from collections.abc import Callable, Collection, Sequence
-from typing import Literal
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Literal, TypeVar
 
 import sqlalchemy as sa
 
@@ -20,7 +20,7 @@ from gatepost import ids
 from gatepost.accept.answers import Accepted, AcceptedMessage, Idempotency, RefusedMessage
 from gatepost.accept.committing import Item, Unit, answer_again, codes_of, commit
 from gatepost.accept.lanes import lane_of, stream_of
-from gatepost.accept.ports import Admission, Limits, Screening
+from gatepost.accept.ports import Admission, Limits, Routing, Screening
 from gatepost.accept.turns import Turns
 from gatepost.clock import Clock, Instant
 from gatepost.domain import route as routes
@@ -28,14 +28,16 @@ from gatepost.domain.access import Scope
 from gatepost.domain.address import Address
 from gatepost.domain.allowance import FREE, Unused, Wanted
 from gatepost.domain.errors import Fault, Refused, invalid
-from gatepost.domain.message import STREAMS, Draft, Lane, RawSubmission, Source, Submission
+from gatepost.domain.message import DEFAULT_STREAM, Draft, Lane, RawSubmission, Source, Submission
 from gatepost.domain.recipient import Status
+from gatepost.domain.stream import Stream, window_as_dict
 from gatepost.domain.tenant import Caller, DomainStatus
 from gatepost.mime.adopt import adopt
 from gatepost.mime.checks import check_submission
 from gatepost.mime.compose import compose
 from gatepost.observe import maillog, metrics
 from gatepost.settings import Settings
+from gatepost.store import messages
 from gatepost.store.blobs import Blobs
 from gatepost.store.engine import Engine, GroupCommit
 from gatepost.store.errors import StorageUnavailable
@@ -45,6 +47,9 @@ _RETRY_AFTER_S = 5
 _AT_A_STRETCH = 25
 
 BatchMode = Literal["strict", "permissive"]
+Sent = TypeVar("Sent", Submission, Draft)
+_CODES_CLASS = "codes"
+"""The retry schedule of the lane of codes."""
 
 
 class Acceptor:
@@ -64,6 +69,8 @@ class Acceptor:
         screening: Screening | None = None,
         limits: Limits | None = None,
         node: str = "",
+        system_of: Callable[[str], str | None] = lambda domain: domain,
+        routing: Routing | None = None,
     ) -> None:
         """
         Args:
@@ -73,17 +80,23 @@ class Acceptor:
             screening: Looks at contents; None lets everything pass.
             limits: Counts; None has no limits.
             node: This machine's name, under which usage is counted.
+            system_of: Names the mail system that takes a domain, from memory; None where it has to be found out later.
+            routing: Chooses roads; None knows `egress.default_route` only.
         """
         self._admission = admission
         self._screening = screening
         self._limits = limits
         self._node = node
+        self._system_of = system_of
+        self._routing = routing
+        self._supersede_ms = settings.routing.supersede_codes_s * 1000
         self._engine = engine
         self._blobs = blobs
         self._directory = directory
         self._settings = settings
         self._clock = clock
         self._hostname = hostname
+        self._reports_from = (settings.bounce_messages.sender or f"MAILER-DAEMON@{hostname}").lower()
         self._on_committed = on_committed
         self._commits: GroupCommit[Unit, Accepted] = GroupCommit(
             engine,
@@ -105,7 +118,7 @@ class Acceptor:
             Refused: With the code, the places and what to do.
         """
         streams = (submission.steering.stream,)
-        await self._admit(streams)
+        await self._admit(streams, caller)
         try:
             item = await self._prepare(caller, submission)
             return await self._accept(caller, [item], answered_as, is_permissive=False)
@@ -126,7 +139,7 @@ class Acceptor:
             Refused: In strict mode the faults of all messages, with `/messages/N` before their pointers.
         """
         streams = [one.steering.stream for one in submissions if isinstance(one, Submission)]
-        await self._admit(streams)
+        await self._admit(streams, caller)
         try:
             return await self._submit_batch(caller, submissions, mode, answered_as)
         finally:
@@ -178,7 +191,7 @@ class Acceptor:
             Refused: With the code, the places and what to do.
         """
         streams = (stream_of(submission),)
-        await self._admit(streams)
+        await self._admit(streams, caller)
         try:
             item = await self._prepare_raw(caller, submission, source)
             key = item.draft.steering.idempotency_key
@@ -198,7 +211,8 @@ class Acceptor:
         Raises:
             Refused: As `submit` would.
         """
-        _, warnings = await self._draft(caller, submission)
+        draft, warnings = await self._draft(caller, submission)
+        self._routes(caller, draft)
         return warnings
 
     async def drain(self) -> None:
@@ -210,15 +224,18 @@ class Acceptor:
         """True when `check` may refuse: then a door asks before it reads a request to its end."""
         return self._admission is not None and self._admission.is_pressed
 
-    def check(self, streams: Collection[str]) -> None:
+    def check(self, streams: Collection[str], caller: Caller | None = None) -> None:
         """
         Ask whether messages of these streams would be let in now.
+
+        Args:
+            caller: Who sends them; without, streams that a tenant made count as bulk.
 
         Raises:
             Refused: overloaded or storage_unavailable, with Retry-After.
         """
         if self._admission is not None:
-            self._admission.check(lane_of(streams))
+            self._admission.check(self._lane_of(streams, caller))
 
     @property
     def commit_s(self) -> float:
@@ -229,13 +246,16 @@ class Acceptor:
         """Return how long the longest waiting request of a lane has waited for its commit to begin."""
         return self._commits.oldest_s(lane)
 
-    async def _admit(self, streams: Collection[str]) -> None:
+    def _lane_of(self, streams: Collection[str], caller: Caller | None) -> Lane:
+        return lane_of(streams, None if caller is None else self._directory.streams(caller.tenant_id))
+
+    async def _admit(self, streams: Collection[str], caller: Caller) -> None:
         """Take messages in hand until `_leave`, if there is room; codes need not wait for their turn."""
         if self._admission is None:
             return
-        self.check(streams)
+        self.check(streams, caller)
         self._admission.enter(len(streams))
-        if lane_of(streams) > Lane.CODES:
+        if self._lane_of(streams, caller) > Lane.CODES:
             try:
                 await self._turns.take()
             except BaseException:
@@ -254,13 +274,17 @@ class Acceptor:
         now = self._clock.now()
         faults = check_submission(submission, self._settings.limits)
         faults += self._check_times(submission.steering.scheduled_at, submission.steering.expires_at, now)
+        stream = await self._directory.stream(caller.tenant_id, submission.steering.stream)
+        if all(fault.pointer != "/stream" for fault in faults):
+            faults += self._stream_faults(stream, caller, "/stream")
         count = len(submission.to) + len(submission.cc) + len(submission.bcc)
         if faults:
             raise invalid(*faults)
         self._check_count(count)
         self._check_stream(caller, submission.steering.stream, "/stream")
         await self._check_sender(caller, submission.sender.address, "/from")
-        draft = compose(submission, message_id=ids.new_message_id(), hostname=self._hostname, now=now)
+        assert stream is not None
+        draft = compose(_in_stream(submission, stream), message_id=ids.new_message_id(), hostname=self._hostname, now=now)
         self._check_size(draft)
         return draft, await self._screen(caller, draft, submission)
 
@@ -271,14 +295,42 @@ class Acceptor:
         now = self._clock.now()
         self._check_count(len(submission.recipients))
         draft = adopt(submission, message_id=ids.new_message_id(), hostname=self._hostname, now=now, limits=limits)
+        await self._stop_loops(caller, draft)
         faults = self._check_times(draft.steering.scheduled_at, draft.steering.expires_at, now)
+        stream = await self._directory.stream(caller.tenant_id, draft.steering.stream)
+        # what the content says wins; where it says nothing, the stream stands beside it, in a header of HTTP
+        is_beside = draft.steering.stream == submission.steering.stream != DEFAULT_STREAM
+        place = "Gatepost-Stream" if is_beside else "X-Gatepost-Stream"
+        faults += self._stream_faults(stream, caller, place)
         if faults:
             raise invalid(*faults)
+        assert stream is not None
+        draft = _in_stream(draft, stream)
         await self._check_sender(caller, draft.header_from.address, "From")
         if draft.envelope_from is not None and draft.envelope_from.domain != draft.header_from.address.domain:
             await self._check_sender(caller, draft.envelope_from, "MAIL FROM")
-        self._check_stream(caller, draft.steering.stream, "X-Gatepost-Stream")
+        self._check_stream(caller, draft.steering.stream, place)
         return self._item(caller, draft, source, await self._screen(caller, draft))
+
+    async def _stop_loops(self, caller: Caller, draft: Draft) -> None:
+        """
+        Refuse answers to our own reports, and what went to the same people through here before.
+
+        Raises:
+            Refused: mail_loop, storage_unavailable.
+        """
+        if any(str(one.address).lower() == self._reports_from for one in draft.recipients):
+            raise Refused("mail_loop", f"nobody reads answers to {self._reports_from}")
+        if not draft.earlier_ids:
+            return
+        to = [one.address.key for one in draft.recipients]
+        try:
+            is_round = await self._engine.read(lambda conn: messages.has_recipient(conn, caller.tenant_id, draft.earlier_ids, to))
+        except StorageUnavailable as error:
+            raise _unavailable() from error
+        if is_round:
+            detail = "the message went to the same recipient through this gateway before: it runs in a loop"
+            raise Refused("mail_loop", detail, (Fault("Received", "mail_loop", detail),))
 
     async def _screen(self, caller: Caller, draft: Draft, submission: Submission | None = None) -> Sequence[Fault]:
         return () if self._screening is None else await self._screening.check(caller, draft, submission)
@@ -288,16 +340,49 @@ class Acceptor:
             stored = self._blobs.put(draft.content)
         except StorageUnavailable as error:
             raise _unavailable() from error
+        stream = self._directory.streams(caller.tenant_id)[draft.steering.stream]
+        draft = _in_window(draft, stream, self._clock.now())
         start = draft.steering.scheduled_at or self._clock.now()
+        route, others = self._routes(caller, draft)
         return Item(
             draft=draft,
             caller=caller,
             source=source,
-            route=routes.SANDBOX if caller.is_test else self._settings.egress.default_route,
+            route=route,
+            routes=others,
+            systems=self._systems({route, *others.values()}, draft),
             stored=stored,
             warnings=warnings,
-            expires_at=draft.steering.expires_at or start + self._settings.retry.max_age_s * 1000,
+            expires_at=draft.steering.expires_at or start + self._lifetime_s(stream) * 1000,
+            retry=self._retry(stream),
+            window=window_as_dict(stream.window) if stream.window else None,
         )
+
+    def _lifetime_s(self, stream: Stream) -> int:
+        """Tell how long a message of a stream is worth something that says nothing itself."""
+        retry = self._settings.retry
+        of_lane = {Lane.CODES: retry.codes_ttl_s, Lane.TRANSACTIONAL: retry.transactional_ttl_s, Lane.BULK: retry.bulk_ttl_s}
+        return min(stream.ttl_s or of_lane[stream.lane] or retry.max_age_s, retry.max_age_s)
+
+    def _retry(self, stream: Stream) -> str | None:
+        """Name a stream's retry schedule; None is the usual one."""
+        if stream.retry is None and stream.lane is Lane.CODES and _CODES_CLASS in self._settings.retry.classes:
+            return _CODES_CLASS
+        return stream.retry
+
+    def _routes(self, caller: Caller, draft: Draft) -> tuple[str, Mapping[str, str]]:
+        """Choose the message's route, and those of recipients' domains that have another one."""
+        if self._routing is None:
+            return (routes.SANDBOX if caller.is_test else self._settings.egress.default_route), {}
+        chosen = self._routing.choose(caller, draft, self._directory.streams(caller.tenant_id)[draft.steering.stream].route)
+        return chosen.route, chosen.others
+
+    def _systems(self, chosen: Collection[str], draft: Draft) -> dict[str, str]:
+        """Name the mail systems of the recipients' domains, where the message goes to MX hosts first and they are known."""
+        if all(routes.roads_of(route)[0].kind is not routes.RoadKind.MX for route in chosen):
+            return {}
+        domains = {recipient.address.domain for recipient in draft.recipients}
+        return {domain: system for domain in domains if (system := self._system_of(domain)) is not None}
 
     def _check_times(self, scheduled_at: Instant | None, expires_at: Instant | None, now: Instant) -> list[Fault]:
         faults = []
@@ -307,6 +392,12 @@ class Acceptor:
         if expires_at is not None and expires_at <= max(now, scheduled_at or now):
             faults.append(Fault("/expires_at", "in_the_past", "the message would expire before it is sent"))
         return faults
+
+    def _stream_faults(self, stream: Stream | None, caller: Caller, place: str) -> list[Fault]:
+        if stream is not None:
+            return []
+        names = ", ".join(self._directory.streams(caller.tenant_id))
+        return [Fault(place, "unknown_stream", f"there is no such stream; there are {names}")]
 
     def _check_count(self, count: int) -> None:
         limit = self._settings.limits.recipients
@@ -345,7 +436,7 @@ class Acceptor:
     ) -> Accepted:
         unit = Unit(
             tenant_id=caller.tenant_id, items=items, is_permissive=is_permissive, idempotency=answered_as, now=self._clock.now(),
-            terms=FREE if self._limits is None else self._limits.terms(caller), node=self._node,
+            terms=FREE if self._limits is None else self._limits.terms(caller), node=self._node, supersede_ms=self._supersede_ms,
         )  # fmt: skip
         running = None if answered_as is None else (caller.tenant_id, answered_as.key)
         if running is not None:
@@ -433,8 +524,26 @@ class Acceptor:
                     status=result.status,
                     **_warned(item),
                 )
-        for (source, stream), (messages, recipients) in counts.items():
-            metrics.accepted(source, stream, messages, recipients)
+        for (source, stream), (count, people) in counts.items():
+            metrics.accepted(source, stream, count, people)
+
+
+def _in_stream(sent: Sent, stream: Stream) -> Sent:
+    """Note the lane that the tenant's stream of this name has."""
+    if sent.steering.lane is stream.lane:
+        return sent
+    return dataclasses.replace(sent, steering=dataclasses.replace(sent.steering, lane=stream.lane))
+
+
+def _in_window(draft: Draft, stream: Stream, now: Instant) -> Draft:
+    """Schedule a message for the next hour at which its stream may leave, if that is not now."""
+    if stream.window is None:
+        return draft
+    wanted = draft.steering.scheduled_at or now
+    opens = stream.window.next_at(wanted)
+    if opens <= wanted:
+        return draft
+    return dataclasses.replace(draft, steering=dataclasses.replace(draft.steering, scheduled_at=opens))
 
 
 def _unused(items: Sequence[Item | RefusedMessage], results: Sequence[AcceptedMessage | RefusedMessage]) -> list[Unused]:
@@ -462,7 +571,7 @@ def _wanted(item: Item) -> Wanted:
         recipients=[recipient.address.key for recipient in draft.recipients],
         size_bytes=len(draft.content),
         stream=draft.steering.stream,
-        lane=STREAMS[draft.steering.stream],
+        lane=draft.lane,
         domain=draft.header_from.address.domain,
         route=item.route,
     )
@@ -470,7 +579,7 @@ def _wanted(item: Item) -> Wanted:
 
 def _lane_of(unit: Unit) -> int:
     """Return a request's place among those that wait for their commit."""
-    return lane_of(item.draft.steering.stream for item in unit.items if isinstance(item, Item))
+    return max((item.draft.lane for item in unit.items if isinstance(item, Item)), default=Lane.BULK)
 
 
 def _unavailable() -> Refused:

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from gatepost.clock import Instant
 from gatepost.domain.access import Limit, Per, Resource
 from gatepost.domain.errors import Fault, Refused
-from gatepost.domain.message import STREAMS, Draft, Lane
+from gatepost.domain.message import Draft, Lane
 from gatepost.observe import maillog, metrics
 from gatepost.policy.mailbox import mailbox_of
 from gatepost.policy.quota import Meter
@@ -43,7 +43,7 @@ class Capped:
     def __init__(self, draft: Draft, amount: int, recipients: Sequence[int]) -> None:
         self.draft = draft
         self.recipients = recipients
-        self.cap: _Cap = int(STREAMS[draft.steering.stream]), amount
+        self.cap: _Cap = int(draft.lane), amount
         self.mailboxes = {mailbox_of(draft.recipients[n].address.key) for n in recipients}
 
 

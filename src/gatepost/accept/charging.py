@@ -19,12 +19,13 @@ from gatepost.store import limits, usage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Charge:
-    """What one message uses; recipients are those that it is queued for."""
+    """What one message uses of one road; recipients are those that it is queued for."""
 
     route: str
     recipients: int
     size_bytes: int
     cost_micros: int
+    messages: int = 1
 
 
 @dataclass(slots=True)
@@ -46,7 +47,7 @@ class Till:
     def charge(self, tenant_id: str, charge: Charge, now: Instant) -> None:
         """Count a message, and what it costs."""
         used = self.used.setdefault(usage.Where(tenant_id, day_of(now), charge.route, self.node), usage.Used())
-        used.messages += 1
+        used.messages += charge.messages
         used.recipients += charge.recipients
         used.bytes += charge.size_bytes
         used.cost_micros += charge.cost_micros

@@ -8,6 +8,7 @@ reached and who cannot pay.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,13 +22,14 @@ from gatepost.accept import capping
 from gatepost.accept.answers import Accepted, AcceptedMessage, AcceptedRecipient, Idempotency, Kept, RefusedMessage
 from gatepost.accept.capping import Capped, Caps
 from gatepost.accept.charging import Charge, Till, open_till
+from gatepost.accept.superseding import Superseding, look_back
 from gatepost.clock import DAY, Instant
 from gatepost.domain import route as routes
 from gatepost.domain.address import Mailbox
 from gatepost.domain.allowance import FREE, Terms
 from gatepost.domain.errors import Fault, Refused
 from gatepost.domain.event import Event, EventType
-from gatepost.domain.message import STREAMS, Draft, EnvelopeRecipient, Source
+from gatepost.domain.message import Draft, EnvelopeRecipient, Source
 from gatepost.domain.recipient import Status, message_status
 from gatepost.domain.tenant import Caller
 from gatepost.egress.sandbox import BEHAVIOURS
@@ -48,6 +50,18 @@ class Item:
     stored: Stored
     expires_at: Instant
     warnings: Sequence[Fault] = ()
+    systems: Mapping[str, str] = field(default_factory=dict)
+    """Mail systems that take the recipients' domains, as far as they are known."""
+    retry: str | None = None
+    """Name of its retry schedule."""
+    window: Mapping[str, Any] | None = None
+    """Hours at which it may leave, as JSON."""
+    routes: Mapping[str, str] = field(default_factory=dict)
+    """Routes of recipients' domains that have another one than the message."""
+
+    def route_of(self, n: int) -> str:
+        """Return the route of a recipient."""
+        return self.routes.get(self.draft.recipients[n].address.domain, self.route) if self.routes else self.route
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +75,7 @@ class Unit:
     now: Instant = 0
     terms: Terms = FREE
     node: str = ""
+    supersede_ms: int = 0
 
 
 @dataclass(slots=True)
@@ -73,6 +88,7 @@ class _Rows:
     queue: list[dict[str, Any]] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     answers: list[dict[str, Any]] = field(default_factory=list)
+    superseding: Superseding = field(default_factory=Superseding)
 
 
 def commit(conn: Connection, units: Sequence[Unit]) -> list[Accepted | Exception]:
@@ -83,6 +99,7 @@ def commit(conn: Connection, units: Sequence[Unit]) -> list[Accepted | Exception
     rows = _Rows()
     seen: set[tuple[str, bytes]] = set()
     new = [unit for unit in units if unit.idempotency is None or _key_of(unit) not in known]
+    rows.superseding = look_back(conn, _drafts(new), now, units[0].supersede_ms)
     capped = _capped(new, suppressed)
     caps = capping.take(conn, capped.values(), now)
     till = open_till(conn, units[0].node, [unit.tenant_id for unit in new if unit.terms.is_prepaid])
@@ -103,13 +120,17 @@ class _Counts:
     till: Till
 
 
+def _drafts(units: Sequence[Unit]) -> list[tuple[str, Draft]]:
+    return [(unit.tenant_id, item.draft) for unit in units for item in unit.items if isinstance(item, Item)]
+
+
 def _capped(units: Sequence[Unit], suppressed: Mapping[tuple[str, str], list[tuple[str, str]]]) -> dict[str, Capped]:
     """Find the messages that caps concern."""
     found = {}
     for unit in units:
         if unit.terms.per_recipient:
             for item in unit.items:
-                if isinstance(item, Item) and (amount := unit.terms.per_recipient.get(STREAMS[item.draft.steering.stream])):
+                if isinstance(item, Item) and (amount := unit.terms.per_recipient.get(item.draft.lane)):
                     found[item.draft.id] = Capped(item.draft, amount, _counting(item, _reasons(item, suppressed)))
     return found
 
@@ -239,10 +260,30 @@ def _charges(unit: Unit, results: Sequence[AcceptedMessage | RefusedMessage], re
     charges = []
     for item, result, why in zip(unit.items, results, reasons, strict=True):
         if isinstance(item, Item) and isinstance(result, AcceptedMessage):
-            count, size = len(item.draft.recipients) - len(why), len(item.draft.content)
-            cost = unit.terms.cost_micros(item.route, count)
-            charges.append(Charge(route=item.route, recipients=count, size_bytes=size, cost_micros=cost))
+            charges += _charges_of(unit, item, why)
     return charges
+
+
+def _charges_of(unit: Unit, item: Item, why: Mapping[int, str]) -> list[Charge]:
+    """Charge a message by the first roads of its recipients: that is what it is expected to cost."""
+    if item.routes:
+        counts = Counter(_road(item.route_of(n)) for n in range(len(item.draft.recipients)) if n not in why)
+    else:
+        counts = Counter({_road(item.route): len(item.draft.recipients) - len(why)})
+    return [
+        Charge(
+            route=road,
+            messages=1 if n == 0 else 0,
+            recipients=count,
+            size_bytes=len(item.draft.content) if n == 0 else 0,
+            cost_micros=unit.terms.cost_micros(road, count),
+        )
+        for n, (road, count) in enumerate(counts.items())
+    ]
+
+
+def _road(route: str) -> str:
+    return str(routes.roads_of(route)[0])
 
 
 def _all_suppressed(item: Item, why: Mapping[int, str]) -> Refused | None:
@@ -308,7 +349,7 @@ def _accepted(item: Item, why: Mapping[int, str]) -> AcceptedMessage:
 
 def _collect(item: Item, result: AcceptedMessage, why: Mapping[int, str], now: Instant, rows: _Rows) -> None:
     draft, steering, tenant_id = item.draft, item.draft.steering, item.caller.tenant_id
-    lane = int(STREAMS[steering.stream])
+    lane = int(draft.lane)
     rows.messages.append(_message_row(item, lane, now))
     rows.bodies.append({"message_id": draft.id, "encoding": item.stored[0], "data": item.stored[1]})
     kind = EventType.SCHEDULED if steering.scheduled_at is not None else EventType.ACCEPTED
@@ -323,8 +364,10 @@ def _collect(item: Item, result: AcceptedMessage, why: Mapping[int, str], now: I
         )
     )
     for n, (recipient, told) in enumerate(zip(draft.recipients, result.recipients, strict=True)):
-        site = routes.site_of(item.route, recipient.address.domain)
-        rows.recipients.append(_recipient_row(item, n, recipient, told, site, now))
+        route = item.route_of(n) if n in why else rows.superseding.route(draft, tenant_id, n, item.route_of(n))
+        road = routes.roads_of(route)[0]
+        site = road.site_of(recipient.address.domain, item.systems.get(recipient.address.domain))
+        rows.recipients.append(_recipient_row(item, n, recipient, told, site, now) | {"route": route if route != item.route else None})
         if n in why:
             data = {"reason": why[n]}
             rows.events.append(
@@ -333,17 +376,18 @@ def _collect(item: Item, result: AcceptedMessage, why: Mapping[int, str], now: I
         else:
             rows.queue.append(
                 {
-                    "shard": routes.shard_of(routes.DEFAULT_POOL, site),
+                    "shard": routes.shard_of(road.pool, site),
                     "lane": lane,
                     "due_at": steering.scheduled_at or now,
                     "message_id": draft.id,
                     "n": n,
                     "tenant_id": tenant_id,
-                    "pool": routes.DEFAULT_POOL,
+                    "pool": road.pool,
                     "site": site,
                     "attempt": 1,
                     "retries": 0,
                     "expires_at": item.expires_at,
+                    "tried": 0,
                 }
             )
 
@@ -362,7 +406,16 @@ def codes_of(warnings: Sequence[Fault]) -> list[str]:
 
 def _message_row(item: Item, lane: int, now: Instant) -> dict[str, Any]:
     draft, steering = item.draft, item.draft.steering
-    options = {name: value for name, value in (("ret", draft.ret), ("envid", draft.envid)) if value}
+    wanted = {
+        "ret": draft.ret,
+        "envid": draft.envid,
+        "require_tls": steering.requires_tls,
+        "requiretls": steering.needs_requiretls,
+        "retry": item.retry,
+        "window": item.window,
+        "tls_optional": steering.ignores_tls_policy and not steering.requires_tls,
+    }
+    options = {name: value for name, value in wanted.items() if value}
     return {
         "id": draft.id,
         "tenant_id": item.caller.tenant_id,
@@ -419,5 +472,5 @@ def _insert(conn: Connection, rows: _Rows, now: Instant) -> None:
     if rows.messages:
         messages.insert(conn, rows.messages, rows.bodies, rows.recipients)
         queue.insert(conn, rows.queue)
-        facts.insert_events(conn, rows.events)
+        facts.insert_events(conn, rows.events + rows.superseding.finish(conn, now))
     idempotency.insert(conn, rows.answers, now)

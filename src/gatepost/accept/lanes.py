@@ -7,23 +7,33 @@ Bugs: a steering header that is folded or otherwise oddly written counts as not 
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
-from gatepost.domain.message import DEFAULT_STREAM, STREAMS, Lane, RawSubmission
+from gatepost.domain.message import STREAMS, Lane, RawSubmission
+from gatepost.domain.stream import Stream
 
 _HEAD_BYTES: Final = 64 * 1024
-_HEADER = re.compile(rb"^x-gatepost-stream:[ \t]*([a-z]{1,20})[ \t]*\r$", re.IGNORECASE | re.MULTILINE)
+_HEADER = re.compile(rb"^x-gatepost-stream:[ \t]*([a-z][a-z0-9_-]{0,39})[ \t]*\r$", re.IGNORECASE | re.MULTILINE)
 
 
 def stream_of(submission: RawSubmission) -> str:
     """Look for the stream of a finished message."""
     end = submission.content.find(b"\r\n\r\n", 0, _HEAD_BYTES)
     found = _HEADER.search(submission.content, 0, end + 2 if end >= 0 else _HEAD_BYTES)
-    stream = found[1].decode().lower() if found else submission.steering.stream
-    return stream if stream in STREAMS else DEFAULT_STREAM
+    return found[1].decode().lower() if found else submission.steering.stream
 
 
-def lane_of(streams: Iterable[str]) -> Lane:
-    """Return the lane of a request with several messages: it is as urgent as its least urgent one."""
-    return max((STREAMS.get(stream, Lane.BULK) for stream in streams), default=Lane.BULK)
+def lane_of(streams: Iterable[str], own: Mapping[str, Stream] | None = None) -> Lane:
+    """
+    Return the lane of a request with several messages: it is as urgent as its least urgent one.
+
+    Args:
+        own: The tenant's streams, where they are known.
+    """
+    return max((_lane(stream, own or {}) for stream in streams), default=Lane.BULK)
+
+
+def _lane(stream: str, own: Mapping[str, Stream]) -> Lane:
+    found = own.get(stream)
+    return STREAMS.get(stream, Lane.BULK) if found is None else found.lane

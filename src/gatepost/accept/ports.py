@@ -5,7 +5,7 @@ Order: admission (is there room?), then each message is checked and composed, sc
 (may this caller send that much?), the commit. Whoever refuses raises a `Refused`, and nothing took effect.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from gatepost.domain.allowance import Terms, Unused, Wanted
@@ -40,6 +40,36 @@ class Limits(Protocol):
 
     def terms(self, caller: Caller) -> Terms:
         """Return what the commit decides by: caps per recipient, the price, whether there must be a balance."""
+        ...
+
+
+class Chosen(Protocol):
+    """The routes of one message."""
+
+    @property
+    def route(self) -> str:
+        """Its own, for every recipient that has no other."""
+        ...
+
+    @property
+    def others(self) -> Mapping[str, str]:
+        """By recipient's domain, where it is another one."""
+        ...
+
+
+class Routing(Protocol):
+    """Chooses the roads of mail."""
+
+    def choose(self, caller: Caller, draft: Draft, default: str | None = None) -> Chosen:
+        """
+        Choose the routes of a message.
+
+        Args:
+            default: A route's name or roads for mail that no rule is for; None is `egress.default_route`.
+
+        Raises:
+            Refused: validation_failed: it asks for a route that it may not name.
+        """
         ...
 
 

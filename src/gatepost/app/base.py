@@ -14,7 +14,9 @@ from gatepost.app.secrets import unsealed
 from gatepost.clock import Clock, SystemClock
 from gatepost.net.bell import Bell
 from gatepost.observe import maillog
-from gatepost.settings import Loaded, Settings
+from gatepost.policy.classify import use_rules
+from gatepost.policy.classify_rules import InvalidRules, load_rules
+from gatepost.settings import InvalidSettings, Loaded, Settings
 from gatepost.store import opening
 from gatepost.store.blobs import Blobs
 from gatepost.store.engine import Engine
@@ -62,12 +64,13 @@ def create_base(loaded: Loaded) -> Base:
     Make what a process stands on.
 
     Raises:
-        InvalidSettings: `database.url` has no valid value, or a sealed option cannot be opened.
+        InvalidSettings: `database.url` has no valid value, a sealed option cannot be opened, or `feedback.rules_file` holds no rules.
         MasterKeyRefused: The master key is missing or none.
         LibraryTooOld: The SQLite library is not safe.
     """
     clock = SystemClock()
     loaded = unsealed(loaded)
+    _use_own_rules(loaded)
     engine = create_engine(loaded)
     return Base(
         loaded=loaded,
@@ -78,6 +81,15 @@ def create_base(loaded: Loaded) -> Base:
         directory=Directory(engine, clock),
         bell=Bell(loaded.data_dir),
     )
+
+
+def _use_own_rules(loaded: Loaded) -> None:
+    """Let the operator's rules say why mail is refused, from the start of the process."""
+    path = loaded.settings.feedback.rules_file
+    try:
+        use_rules(load_rules(loaded.data_dir / path) if path else None)
+    except InvalidRules as error:
+        raise InvalidSettings(f"feedback.rules_file: {error}") from error
 
 
 async def _repeat(clock: Clock, name: str, every_s: float, work: Callable[[], Awaitable[object]]) -> None:

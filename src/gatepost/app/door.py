@@ -8,6 +8,7 @@ Not here: the doors themselves (http, smtpd, dashboard), processes and restarts 
 
 import asyncio
 import contextlib
+import os
 import socket
 from dataclasses import dataclass
 from typing import Any
@@ -18,12 +19,15 @@ from gatepost.accept import Acceptor
 from gatepost.accept.admission import AdmissionControl
 from gatepost.app.base import DRAIN_S, REFRESH_S, Base, OnReady, create_base, open_patiently
 from gatepost.app.encryption import create_certificates, keep_certificates
+from gatepost.app.inbound import Inbound, create_inbound
 from gatepost.app.listening import StandIns, address_of, bind
 from gatepost.app.parts import create_limits, create_resolver, create_screener, listen_address
 from gatepost.app.pressure import EVERY_S, Sampler, create_admission
+from gatepost.app.watching import Watched, create_watched
 from gatepost.certificates.shelf import Shelf
 from gatepost.clock import HOUR, Instant
 from gatepost.control import Control
+from gatepost.dispatch.resolving import Following
 from gatepost.domain.message import RawSubmission
 from gatepost.domain.tenant import Caller
 from gatepost.http.app import create_app
@@ -34,13 +38,15 @@ from gatepost.net.server_tls import HTTPS, SMTP, ServerCertificates
 from gatepost.observe import maillog, metrics
 from gatepost.settings import Loaded, Settings
 from gatepost.smtpd.door import SmtpDoor
-from gatepost.store import idempotency, opening, partitions, tokens
+from gatepost.store import domain_reports, idempotency, opening, partitions, reports, systems, tokens
+from gatepost.store import inbound as inbound_rows
 from gatepost.store.errors import StorageUnavailable
 from gatepost.store.schema import REVISION
-from gatepost.tenants.domains import Domains
+from gatepost.tenants import alignments as standings
 from gatepost.tenants.identity import Identity, create_identity
 from gatepost.tenants.limits import Limits
 from gatepost.tenants.policies import Policies
+from gatepost.tenants.routing import Routing
 
 _READY_TIMEOUT_S = 2.0
 _ENCRYPTED = {"https": HTTPS, "smtps": SMTP}
@@ -73,7 +79,7 @@ async def run_door(loaded: Loaded, stopping: asyncio.Event, on_ready: OnReady) -
 
 def _bind_doors(settings: Settings) -> dict[str, socket.socket]:
     doors = {}
-    for name in ("http", "https", "smtp", "smtps"):
+    for name in ("http", "https", "smtp", "smtps", "inbound"):
         text = getattr(settings, name).listen
         if text:
             doors[name] = bind(f"{name}.listen", *listen_address(f"{name}.listen", text))
@@ -103,10 +109,15 @@ async def _serve_doors(
 ) -> None:
     admission = create_admission(base)
     limits = create_limits(base.settings, base.engine, base.clock)
+    following = Following(base.engine, base.clock)
+    routing = Routing(base.engine, base.directory, base.settings, base.clock, system_of=following.system_of)
+    await _refresh(routing)
+    alignments = standings.Alignments(base.engine)
     acceptor = Acceptor(
         engine=base.engine, blobs=base.blobs, directory=base.directory, settings=base.settings, clock=base.clock,
         hostname=base.settings.egress.hostname, on_committed=base.bell.ring, admission=admission,
-        screening=create_screener(base.settings, base.directory, base.clock), limits=limits, node=socket.gethostname(),
+        screening=create_screener(base.settings, base.directory, base.clock, alignments), limits=limits, node=socket.gethostname(),
+        system_of=following.system_of, routing=routing,
     )  # fmt: skip
     sampler = Sampler(admission, acceptor, base.loaded.data_dir, base.clock)
     identity = create_identity(base.engine, base.directory, base.clock, base.settings)
@@ -116,7 +127,10 @@ async def _serve_doors(
         base.settings, tls, _Submitting(acceptor, limits), identity.authenticator,
         on_event=tell_smtp_event, clock=base.clock, admission=admission,
     )  # fmt: skip
-    http = _open_http(base, doors, certificates, _create_http(base, acceptor, admission, identity, limits, tenant_id, stopping), admission)
+    watched = create_watched(base.settings, base.engine, base.clock, base.directory)
+    inbound = await create_inbound(base)
+    app = _create_http(base, acceptor, admission, identity, limits, watched, routing, inbound, tenant_id, stopping)
+    http = _open_http(base, doors, certificates, app, admission)
     if http is not None:
         await http.start()
     for name in ("smtp", "smtps"):
@@ -126,19 +140,36 @@ async def _serve_doors(
         keep_certificates(base, certificates)
     base.repeat("pressure", EVERY_S, sampler.step)
     base.repeat("refresh", REFRESH_S, base.directory.refresh)
+    base.repeat("routes", REFRESH_S, routing.refresh)
+    base.repeat("mail systems", REFRESH_S, following.step)
     base.repeat("refresh limits", REFRESH_S, limits.refresh)
     base.repeat("limits", REFRESH_S, limits.step)
     base.repeat("tokens", REFRESH_S, identity.refresh)
     base.repeat("last use", _USES_S, lambda: identity.authenticator.write_uses(base.engine))
+    watch = watched.watch(base.engine, base.clock, base.settings, f"{socket.gethostname()}:{os.getpid()}")
+    base.repeat("alignments", standings.EVERY_S, alignments.refresh)
+    base.repeat("watch domains", REFRESH_S, watch.step)
+    if base.settings.tls_reports.sender:
+        from gatepost.app.tls_reports import send_tls_reports  # noqa: PLC0415 - most gateways send none
+
+        send_tls_reports(base, acceptor, create_resolver(base.settings, base.clock))
     base.repeat("upkeep", HOUR / 1000, lambda: base.engine.write(lambda conn: _keep_up(conn, base.clock.now())))
+    await inbound.open(base, doors.get("inbound"), tls, admission)
     on_ready(listening)
     await stopping.wait()
     maillog.lifecycle("stopping")
-    await asyncio.gather(smtp.close(DRAIN_S - 5), *([http.stop()] if http is not None else []))
+    await asyncio.gather(smtp.close(DRAIN_S - 5), inbound.close(DRAIN_S - 5), *([http.stop()] if http is not None else []))
     await acceptor.drain()
     await limits.close()
     with contextlib.suppress(StorageUnavailable):
         await identity.authenticator.write_uses(base.engine)
+        await watch.close()
+
+
+async def _refresh(routing: Routing) -> None:
+    """Know the rules before the first message comes, if the database answers."""
+    with contextlib.suppress(StorageUnavailable):
+        await routing.refresh()
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +203,9 @@ def _open_http(
 
 
 def _create_http(
-    base: Base, acceptor: Acceptor, admission: AdmissionControl, identity: Identity, limits: Limits, tenant_id: str, stopping: asyncio.Event
-) -> Any:
+    base: Base, acceptor: Acceptor, admission: AdmissionControl, identity: Identity, limits: Limits, watched: Watched, routing: Routing,
+    inbound: Inbound, tenant_id: str, stopping: asyncio.Event,
+) -> Any:  # fmt: skip
 
     async def is_ready() -> list[str]:
         return ["stopping"] if stopping.is_set() else [*admission.problems(), *await _problems(base)]
@@ -187,14 +219,15 @@ def _create_http(
             directory=base.directory,
             identity=identity,
             policies=Policies(base.engine, base.clock, base.settings.screening, base.directory),
-            domains=Domains(
-                base.engine, base.clock, create_resolver(base.settings, base.clock), base.directory, hostname=base.settings.egress.hostname
-            ),
+            domains=watched.register,
+            domain_health=watched.domains,
             settings=base.settings,
             clock=base.clock,
             default_tenant_id=tenant_id,
             is_ready=is_ready,
             limits=limits,
+            routing=routing,
+            hooks=inbound.hooks,
         )
     )
 
@@ -212,6 +245,10 @@ async def _problems(base: Base) -> list[str]:
 def _keep_up(conn: Connection, now: Instant) -> None:
     idempotency.purge(conn, now)
     tokens.purge(conn, now)
+    reports.purge(conn, now)
+    inbound_rows.purge(conn, now)
+    domain_reports.purge(conn, now)
+    systems.purge(conn, now)
     partitions.create_ahead(conn, now)
 
 

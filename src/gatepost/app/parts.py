@@ -6,26 +6,37 @@ Not here: how they are put together (door, dispatch).
 
 import re
 import socket
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from gatepost.app.secrets import master_keys, unsealed
+from gatepost.bounce_messages import BounceMessages
 from gatepost.clock import Clock
 from gatepost.domain import route as routes
+from gatepost.domain.address import InvalidAddress, parse_address
 from gatepost.egress.courier import Courier
 from gatepost.net.dns import DnsResolver
 from gatepost.net.valkey import Valkey
+from gatepost.policy.notify import NotifyRules
+from gatepost.policy.sites import InvalidSites, Sites
+from gatepost.policy.sites import load as load_sites
+from gatepost.policy.suppressing import SuppressRules
 from gatepost.settings import InvalidSettings, Loaded, Relay, Settings
 from gatepost.store import opening
 from gatepost.store.blobs import Blobs, LocalBlobs
 from gatepost.store.engine import Engine
+from gatepost.suppressing import Suppressing
 from gatepost.tenants.directory import Directory
 from gatepost.tenants.domains import Domains
 from gatepost.tenants.limits import Limits
 
 if TYPE_CHECKING:
-    from gatepost.screening.screener import Screener
+    from gatepost.app.tls import OutgoingTls
+    from gatepost.egress.pacing import Ledger
+    from gatepost.screening.screener import Screener, StandingSource
 
 _HOSTNAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 
@@ -74,7 +85,10 @@ def create_resolver(settings: Settings, clock: Clock) -> DnsResolver:
         InvalidSettings: `dns.server` is not an address with a port.
     """
     try:
-        return DnsResolver(server=settings.dns.server, timeout_s=settings.dns.timeout_s, clock=clock, use_ipv6=settings.egress.use_ipv6)
+        return DnsResolver(
+            server=settings.dns.server, timeout_s=settings.dns.timeout_s, clock=clock, use_ipv6=settings.egress.use_ipv6,
+            trust_ad=settings.dns.trust_ad,
+        )  # fmt: skip
     except ValueError as error:
         raise InvalidSettings(f"dns.server: {error}") from error
 
@@ -90,9 +104,12 @@ def create_domains(loaded: Loaded, engine: Engine, clock: Clock, directory: Dire
     return Domains(engine, clock, create_resolver(settings, clock), directory, hostname=settings.egress.hostname)
 
 
-def create_screener(settings: Settings, directory: Directory, clock: Clock) -> "Screener":
+def create_screener(settings: Settings, directory: Directory, clock: Clock, standings: "StandingSource | None" = None) -> "Screener":
     """
     Make the rules on content and recipients.
+
+    Args:
+        standings: Knows the domains whose signatures cannot be verified; None knows none.
 
     Raises:
         InvalidSettings: A scanner's address, a list's file or `dns.server` cannot be used.
@@ -101,7 +118,7 @@ def create_screener(settings: Settings, directory: Directory, clock: Clock) -> "
 
     resolver = create_resolver(settings, clock)
     try:
-        return Screener(settings=settings, policies=directory, resolver=resolver, clock=clock)
+        return Screener(settings=settings, policies=directory, resolver=resolver, clock=clock, standings=standings)
     except ValueError as error:
         raise InvalidSettings(str(error)) from error
 
@@ -130,27 +147,81 @@ def listen_address(name: str, text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def create_couriers(settings: Settings, clock: Clock) -> dict[str, Courier]:
+def create_bounce_messages(settings: Settings, blobs: Blobs) -> BounceMessages:
     """
-    Make one courier for each route.
+    Make what tells senders by mail.
 
     Args:
         settings: With host names filled in.
 
     Raises:
+        InvalidSettings: `bounce_messages.sender` is no address.
+    """
+    options = settings.bounce_messages
+    try:
+        sender = str(parse_address(options.sender)) if options.sender else ""
+    except InvalidAddress as error:
+        raise InvalidSettings(f"bounce_messages.sender: {error}") from error
+    return BounceMessages(
+        NotifyRules(default=frozenset(options.default), delay_ms=options.delay_after_s * 1000), blobs,
+        hostname=settings.egress.hostname, sender=sender, full_bytes=options.full_bytes, lifetime_ms=settings.retry.max_age_s * 1000,
+    )  # fmt: skip
+
+
+def create_suppressing(settings: Settings) -> Suppressing:
+    """Make what keeps the suppression list by what comes back."""
+    options = settings.feedback
+    return Suppressing(
+        SuppressRules(
+            inactive_count=options.inactive_count, inactive_days=options.inactive_days, inactive_rest_days=options.inactive_rest_days,
+            hard_days=options.hard_bounce_days, complaint_days=options.complaint_days, block_count=options.block_count,
+            block_rest_ms=options.block_rest_s * 1000,
+        )
+    )  # fmt: skip
+
+
+def create_sites(settings: Settings) -> Sites:
+    """
+    Read the table of mail systems.
+
+    Raises:
+        InvalidSettings: `sites.file` cannot be used.
+    """
+    try:
+        return load_sites(Path(settings.sites.file) if settings.sites.file else None)
+    except InvalidSites as error:
+        raise InvalidSettings(f"sites.file: {error}") from error
+
+
+def create_couriers(
+    settings: Settings, clock: Clock, ledger: "Ledger | None" = None, resolver: DnsResolver | None = None,
+    outgoing: "OutgoingTls | None" = None,
+) -> dict[str, Courier]:  # fmt: skip
+    """
+    Make one courier for each route.
+
+    Args:
+        settings: With host names filled in.
+        ledger: Where the use of relays is kept; None keeps it in memory.
+        resolver: The process's own; None makes one.
+        outgoing: What domains ask of TLS; None heeds only what messages and relays ask for.
+
+    Raises:
         InvalidSettings: A relay's URL or a name is not valid.
     """
+    from gatepost.app.relays import create_relay  # noqa: PLC0415
     from gatepost.egress.sandbox import SandboxCourier  # noqa: PLC0415
     from gatepost.egress.smtp.courier import SmtpCourier  # noqa: PLC0415
     from gatepost.net.dial import SocketDialer  # noqa: PLC0415
+    from gatepost.net.families import WatchingDialer  # noqa: PLC0415
     from gatepost.net.tls import ClientTls  # noqa: PLC0415
 
-    resolver, dialer, tls = create_resolver(settings, clock), SocketDialer(settings.egress.source_address), ClientTls()
-    relays: dict[str, Relay | None] = {routes.MX: None, **settings.relays}
-    couriers: dict[str, Courier] = {routes.SANDBOX: SandboxCourier(clock)}
-    for route, relay in relays.items():
+    resolver, tls = resolver or create_resolver(settings, clock), ClientTls()
+    dialer = WatchingDialer(SocketDialer(settings.egress.source_address), resolver.families)
+
+    def smtp(route: str, relay: Relay | None, secret: str = "") -> Courier:
         try:
-            couriers[route] = SmtpCourier(
+            return SmtpCourier(
                 route=route,
                 settings=settings,
                 relay=relay,
@@ -158,8 +229,17 @@ def create_couriers(settings: Settings, clock: Clock) -> dict[str, Courier]:
                 dialer=dialer,
                 clock=clock,
                 hostname=settings.egress.hostname,
-                tls=tls,
+                tls=tls if outgoing is None or relay is not None else outgoing.contexts,
+                secret=secret,
+                policies=None if outgoing is None else outgoing.policies,
+                results=None if outgoing is None else outgoing.results,
             )
         except ValueError as error:
             raise InvalidSettings(f"egress.hostname: {error}") from error
+
+    couriers: dict[str, Courier] = {routes.SANDBOX: SandboxCourier(clock), routes.MX: smtp(routes.MX, None)}
+    for name, relay in settings.relays.items():
+        couriers[name] = create_relay(
+            name, relay, settings, clock=clock, resolver=resolver, ledger=ledger, smtp=partial(smtp, name, relay)
+        )  # fmt: skip
     return couriers

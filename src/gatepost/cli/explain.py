@@ -24,7 +24,7 @@ def command(message_id: str, *, tenant: str | None, data: Path, flags: dict[str,
 
     async def work(store: Opened) -> Explanation | None:
         of = store.tenant_id if store.is_tenant_named else None
-        return await explain(store.engine, store.settings, store.clock, of, message_id)
+        return await explain(store.engine, store.clock, of, message_id)
 
     found = run_with_store(data, flags, work, tenant)
     if found is None:
@@ -32,6 +32,6 @@ def command(message_id: str, *, tenant: str | None, data: Path, flags: dict[str,
     if as_json:
         print_json(msgspec.to_builtins(found))
         return
-    click.echo(f"{found.message_id} is {found.status}. {found.summary}\n")
-    rows = [(one.address, one.status, one.attempts, one.site, moment(one.next_attempt_at), one.summary) for one in found.recipients]
+    click.echo(f"{found.message_id} is {found.status}. {found.sentence}\n")
+    rows = [(one.address, one.status, one.attempts, one.site, moment(one.next_attempt_at), one.sentence) for one in found.recipients]
     print_table(("recipient", "status", "attempts", "site", "next attempt", "why"), rows)

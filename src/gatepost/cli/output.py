@@ -28,6 +28,7 @@ STATUS_STYLE = {
     "delivered": "green", "sent": "blue", "deferred": "yellow", "queued": "bright_black", "scheduled": "cyan", "bounced": "red",
     "expired": "red", "suppressed": "magenta", "cancelled": "bright_black", "verified": "green", "pending": "yellow",
     "published": "green", "missing": "red", "different": "red", "unknown": "yellow", "ok": "green", "warning": "yellow", "failed": "red",
+    "passed": "green", "not_applicable": "bright_black",
 }  # fmt: skip
 
 

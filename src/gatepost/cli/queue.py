@@ -6,15 +6,17 @@ from typing import Any
 import click
 from sqlalchemy import Connection
 
+from gatepost.cli import queue_actions
 from gatepost.cli.opening import Opened, run_with_store
 from gatepost.cli.options import json_option, store_options, tenant_option
 from gatepost.cli.output import failing_clearly, print_json, print_table
 from gatepost.clock import Instant, iso
 from gatepost.control import Control
 from gatepost.domain.errors import Refused
+from gatepost.explain.queued import site_views
 from gatepost.net.bell import Bell
 from gatepost.observe import maillog
-from gatepost.store import messages, sites
+from gatepost.store import messages
 from gatepost.store import queue as store_queue
 
 
@@ -82,23 +84,21 @@ def _say(site: str, *, is_paused: bool, as_json: bool) -> None:
 
 
 def _overview(conn: Connection, now: Instant, tenant_id: str | None) -> dict[str, Any]:
-    paused = sites.paused(conn)
     found = [
         {
-            "site": site,
-            "due": due,
-            "waiting": waiting,
-            "tried": tried,
-            "next_at": iso(first) if first < store_queue.HELD else None,
-            "paused_since": iso(paused[site]) if site in paused else None,
+            "site": one.site,
+            "due": one.due,
+            "waiting": one.later,
+            "tried": one.tried,
+            "next_at": None if one.first_due_at is None else iso(one.first_due_at),
+            "paused_since": None if one.paused_at is None else iso(one.paused_at),
+            "in_use": one.in_use,
+            "limit": one.limit,
+            "cause": one.cause or None,
+            "sentence": one.sentence or None,
+            "evidence": dict(one.evidence),
         }
-        for site, due, waiting, tried, first in store_queue.counts_by_site(conn, now, tenant_id)
-    ]
-    known = {str(one["site"]) for one in found}
-    found += [
-        {"site": site, "due": 0, "waiting": 0, "tried": 0, "next_at": None, "paused_since": iso(since)}
-        for site, since in paused.items()
-        if site not in known
+        for one in site_views(conn, tenant_id, now)
     ]
     total, due, first = store_queue.depth(conn, now, tenant_id)
     age_s = max(0, now - first) / 1000 if first is not None else 0.0
@@ -117,5 +117,16 @@ def _show(found: dict[str, Any]) -> None:
     for tenant_id, count in found["held"].items():
         click.echo(f"{count} are held: the tenant {tenant_id} is suspended.")
     if found["sites"]:
-        rows = [(one["site"], one["due"], one["waiting"], one["tried"], one["next_at"], one["paused_since"]) for one in found["sites"]]
-        print_table(("site", "due", "waiting", "tried before", "next at", "paused since"), rows)
+        rows = [
+            (one["site"], one["due"], one["waiting"], one["tried"], one["next_at"], _connections(one), one["sentence"])
+            for one in found["sites"]
+        ]
+        print_table(("site", "due", "waiting", "tried before", "next at", "connections", "why it waits"), rows)
+
+
+def _connections(one: dict[str, Any]) -> str | None:
+    return None if one["limit"] is None else f"{one['in_use']} of {one['limit']}"
+
+
+for _one in queue_actions.commands():
+    command.add_command(_one)

@@ -26,6 +26,7 @@ from gatepost.domain.tenant import ApiKey, Caller, KeyMode
 from gatepost.net.bell import Bell
 from gatepost.store import tenants
 from gatepost.tenants.directory import Directory
+from gatepost.tenants.routing import Routing
 
 _TIMEOUT_S = 30
 
@@ -87,9 +88,11 @@ async def _accept(store: Opened, data: Path, submission: Submission, *, is_test:
     settings = with_hostnames(store.settings)
     directory = Directory(store.engine, store.clock)
     await directory.refresh()
+    routing = Routing(store.engine, directory, settings, store.clock)
+    await routing.refresh()
     acceptor = Acceptor(
         engine=store.engine, blobs=create_blobs(store.loaded), directory=directory, settings=settings, clock=store.clock,
-        hostname=settings.egress.hostname, on_committed=Bell(data).ring,
+        hostname=settings.egress.hostname, on_committed=Bell(data).ring, routing=routing,
     )  # fmt: skip
     mode = KeyMode.TEST if is_test else KeyMode.LIVE
     key = ApiKey(id="cli", tenant_id=store.tenant_id, name="command line", mode=mode, hint="", created_at=store.clock.now())

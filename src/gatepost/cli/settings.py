@@ -12,6 +12,8 @@ from gatepost.cli.output import failing_clearly, print_json, print_table
 from gatepost.domain.masking import MASK, is_secret_name
 
 _PASSWORD = re.compile(r"(?<=://)([^/:@]*):.*@")
+_KEY = re.compile(r"^((?:sendgrid|mailgun|postmark|resend|brevo)://)[^:@]+@", re.IGNORECASE)
+"""A provider's key that stands where others have a user."""
 
 
 @click.command(name="settings")
@@ -49,7 +51,7 @@ def masked(value: Any, name: str = "") -> Any:
     """Hide a secret, and the password inside a URL."""
     if value and isinstance(value, str) and is_secret_name(name):
         return MASK
-    return _PASSWORD.sub(r"\1:***@", value) if isinstance(value, str) else value
+    return _KEY.sub(rf"\1{MASK}@", _PASSWORD.sub(r"\1:***@", value)) if isinstance(value, str) else value
 
 
 _HEAD = """\
@@ -58,9 +60,25 @@ _HEAD = """\
 """
 
 _RELAYS = """
-# One SMTP smarthost; with egress.default_route = "main" mail goes there.
+# A relay; with egress.default_route = "main" mail goes there. Other providers: docs/relays.md.
 # [relays.main]
-# url = "smtp://user:password@smtp.example.net:587?tls=must"
+# url = "smtp://user@smtp.example.net:587?tls=must"
+# secret_file = "/run/secrets/smtp-password"
+# rate = "14/second"
+# quota = "50000/day"
+"""
+
+_SOURCES = """
+# Addresses to send from, in pools: mx goes from the pool default, mx:bulk from the pool bulk. Without them the system chooses.
+# [sources.one]
+# address = "192.0.2.10"
+# hostname = "out1.example.com"
+# [pools.default]
+# sources = ["one"]
+# What a site gets from each source at most; * is every site.
+# [shaping."example.net"]
+# connections = 5
+# messages_per_second = 2
 """
 
 
@@ -73,7 +91,7 @@ def example_file() -> str:
             section = head
             text += f"\n[{section}]\n"
         text += f"# {option.help}\n#{leaf} = {_text(option.default)}\n"
-    return text + _RELAYS
+    return text + _RELAYS + _SOURCES
 
 
 def _text(value: Any) -> str:
@@ -81,4 +99,8 @@ def _text(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name} = {_text(one)}" for name, one in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_text(one) for one in value) + "]"
     return str(value)

@@ -1,5 +1,6 @@
 """`gatepost suppression`: addresses that no mail goes to."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ from gatepost.cli.options import json_option, store_options, tenant_option
 from gatepost.cli.output import failing_clearly, moment, print_json, print_table
 from gatepost.clock import iso
 from gatepost.domain.address import Address, InvalidAddress, parse_address
-from gatepost.domain.errors import Fault, invalid
-from gatepost.domain.message import STREAMS
-from gatepost.store import suppressions
+from gatepost.domain.errors import Fault, Refused, invalid
+from gatepost.domain.stream import DEFAULTS
+from gatepost.store import streams, suppressions
+from gatepost.tenants import suppression_files as files
 from gatepost.tenants.suppressions import Suppression, Suppressions
 
-_STREAM = click.Choice(list(STREAMS))
+_STREAM = click.STRING
 
 
 @click.group(name="suppression")
@@ -87,6 +89,68 @@ def remove(address: str, *, stream: str | None, tenant: str | None, data: Path, 
         print_json({"address": _parsed(address).key, "removed": count})
     else:
         click.echo(f"{_parsed(address).key} may get mail again.")
+
+
+@command.command(name="export")
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path), default="-")
+@click.option("--format", "form", type=click.Choice(["csv", "jsonl"]), help="Default is what the file's name ends with, else csv.")
+@tenant_option
+@store_options
+@json_option
+@failing_clearly
+def export_list(*, file: Path, form: str | None, tenant: str | None, data: Path, flags: dict[str, Any], as_json: bool) -> None:
+    """Write the suppression list to FILE, or to standard output."""
+    kind = _kind(file, form)
+
+    async def work(store: Opened) -> list[Row[Any]]:
+        return await Suppressions(store.engine, store.clock).take_away(store.tenant_id, None, sys.maxsize, by=store.actor)
+
+    rows = run_with_store(data, flags, work, tenant)
+    with click.open_file(str(file), "w", encoding="utf-8", atomic=str(file) != "-") as out:
+        out.write(files.heading(kind) + files.written(rows, kind))
+    if as_json and str(file) != "-":
+        print_json({"file": str(file), "exported": len(rows)})
+    elif str(file) != "-":
+        click.echo(f"{len(rows)} suppressions are in {file}.")
+
+
+@command.command(name="import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
+@click.option("--format", "form", type=click.Choice(["csv", "jsonl"]), help="Default is what the file's name ends with, else csv.")
+@click.option("--reason", default="imported", show_default=True, help="Of lines that give none.")
+@click.option("--skip-invalid", is_flag=True, help="Leave faulty lines out; else a faulty line refuses the file.")
+@tenant_option
+@store_options
+@json_option
+@failing_clearly
+def import_list(
+    *, file: Path, form: str | None, reason: str, skip_invalid: bool, tenant: str | None, data: Path, flags: dict[str, Any], as_json: bool
+) -> None:
+    """Add FILE to the suppression list: CSV with a heading, or JSON Lines; exports of other systems too."""
+    with click.open_file(str(file), "rb") as source:
+        content = source.read()
+
+    async def work(store: Opened) -> dict[str, int]:
+        known = {**DEFAULTS, **await store.engine.read(lambda conn: streams.of_tenant(conn, store.tenant_id))}
+        try:
+            read = files.read_list(content, _kind(file, form), known, reason)
+        except files.NoList as error:
+            raise Refused("malformed_request", str(error)) from None
+        if read.faults and not skip_invalid:
+            raise invalid(*read.faults)
+        added = await Suppressions(store.engine, store.clock).add_in_parts(store.tenant_id, read.suppressions, by=store.actor)
+        return {"added": added, "renewed": len(read.suppressions) - added, "skipped": read.faulty}
+
+    told = run_with_store(data, flags, work, tenant)
+    if as_json:
+        print_json(told)
+    else:
+        click.echo(f"{told['added']} addresses are new, {told['renewed']} were suppressed already, {told['skipped']} lines were left out.")
+
+
+def _kind(file: Path, form: str | None) -> str:
+    is_lines = form == "jsonl" or (form is None and file.suffix in {".jsonl", ".ndjson"})
+    return files.JSON_LINES if is_lines else files.CSV
 
 
 def _parsed(address: str) -> Address:

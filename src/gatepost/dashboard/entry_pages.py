@@ -25,7 +25,7 @@ from gatepost.tenants.one_time_links import Joining
 from gatepost.tenants.sessions import Entered
 from gatepost.tenants.sign_in_oidc import FLOW_MS
 
-PLACES = {"account": "/account", "people": "/people", "keys": "/keys", "q": "/q", "confirm": "/confirm"}
+PLACES = {"account": "/account", "people": "/people", "keys": "/keys", "domains": "/domains", "q": "/q", "confirm": "/confirm"}
 """Where to go back to after a form could not be taken, by the first part of its path."""
 _SHOWN = {"validation_failed", "authentication_failed", "rate_limited", "overloaded", "conflict"}
 """Refusals that are told beside the form; others are a page of their own."""

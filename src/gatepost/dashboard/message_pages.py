@@ -95,7 +95,7 @@ class MessagePages:
 
     async def _rows(self, tenant_id: str | None, message_id: str) -> tuple[reads.MessageRows, Explanation]:
         rows = await self._deps.engine.read(lambda conn: reads.message_rows(conn, tenant_id, message_id, show_content=self._is_showing))
-        told = await explain(self._deps.engine, self._deps.settings, self._deps.clock, tenant_id, message_id)
+        told = await explain(self._deps.engine, self._deps.clock, tenant_id, message_id)
         if rows is None or told is None:
             raise Refused("not_found", "there is no such message")
         return rows, told

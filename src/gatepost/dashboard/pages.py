@@ -15,6 +15,7 @@ from gatepost.dashboard.shell import Shell
 from gatepost.domain.access import Scope
 from gatepost.domain.errors import Refused
 from gatepost.domain.recipient import Status
+from gatepost.explain.queued import site_views
 from gatepost.observe import maillog
 from gatepost.store import messages
 
@@ -71,7 +72,7 @@ class Pages:
         """Show what waits, by site: an operator sees everybody's, others their tenant's."""
         now, viewer = self._deps.clock.now(), viewer_of(request)
         whose = None if viewer.may(Scope.OPERATOR) else viewer.tenant_id
-        rows = await self._deps.engine.read(lambda conn: reads.queue_sites(conn, whose, now))
+        rows = await self._deps.engine.read(lambda conn: site_views(conn, whose, now))
         return self._shell.page(request, "queue.html", sites=rows, seen=await self._pulse.latest(viewer.tenant_id, None))
 
     async def change_site(self, request: AnyRequest) -> Response[Any]:

@@ -7,11 +7,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection, Row
 
-from gatepost.clock import Instant
 from gatepost.dashboard.content import Found, Hidden, find_content
 from gatepost.dashboard.views import ListRow, list_row
 from gatepost.domain.tenant import DomainStatus
-from gatepost.store import facts, messages, queue, sites, tenants
+from gatepost.store import facts, messages, tenants
 from gatepost.store.messages import Filter
 from gatepost.store.schema import event, message, tenant
 
@@ -119,43 +118,6 @@ def content_of(conn: Connection, tenant_id: str | None, message_id: str, *, show
     return None if row is None else find_content(conn, row, show_content=show_content)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SiteRow:
-    """One site of the queue."""
-
-    site: str
-    due: int
-    later: int
-    tried: int
-    first_due_at: Instant | None
-    paused_at: Instant | None
-
-
-def queue_sites(conn: Connection, tenant_id: str | None, now: Instant) -> list[SiteRow]:
-    """
-    Count the queue by site.
-
-    Args:
-        tenant_id: Whose mail is counted; None is everybody's, and then paused sites stand in the list even when nothing
-            waits for them.
-    """
-    paused = sites.paused(conn)
-    rows = [
-        SiteRow(
-            site=site,
-            due=due,
-            later=later,
-            tried=tried,
-            first_due_at=first if first < queue.HELD else None,
-            paused_at=paused.pop(site, None),
-        )
-        for site, due, later, tried, first in queue.counts_by_site(conn, now, tenant_id)
-    ]
-    if tenant_id is not None:
-        return rows
-    return rows + [SiteRow(site=site, due=0, later=0, tried=0, first_due_at=None, paused_at=since) for site, since in paused.items()]
-
-
 def sender_domain(conn: Connection, tenant_id: str) -> str:
     """Return a domain that mail can be sent from, for the example in the empty inbox."""
     verified = [domain.name for domain in tenants.domains(conn, tenant_id) if domain.status is DomainStatus.VERIFIED]
@@ -183,4 +145,8 @@ def mark(conn: Connection, tenant_id: str | None, message_id: str | None = None)
         return Mark(newest=message_id, event=conn.execute(last).scalar_one() or "")
     own = message.c.tenant_id == tenant_id if tenant_id is not None else sa.true()
     newest = conn.execute(sa.select(sa.func.max(message.c.id)).where(own)).scalar_one()
-    return Mark(newest=newest or "", event=conn.execute(sa.select(sa.func.max(event.c.id)).where(own_events)).scalar_one() or "")
+    if tenant_id is None:
+        last = sa.select(sa.func.max(event.c.id))
+    else:
+        last = sa.select(event.c.id).where(own_events).order_by(event.c.feed.desc(), event.c.id.desc()).limit(1)
+    return Mark(newest=newest or "", event=conn.execute(last).scalar_one_or_none() or "")

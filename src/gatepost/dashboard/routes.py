@@ -17,7 +17,7 @@ from litestar.types import ControllerRouterHandler
 
 from gatepost.clock import Clock
 from gatepost.control import Control
-from gatepost.dashboard import account_pages, entry_pages, errors, key_pages, message_pages, pages, people_pages
+from gatepost.dashboard import account_pages, domain_pages, entry_pages, errors, key_pages, message_pages, pages, people_pages
 from gatepost.dashboard.access import AnyRequest, Viewer, check_not_embedded, check_same_origin
 from gatepost.dashboard.desk import Desk, make_desk
 from gatepost.dashboard.page import Needs, Page
@@ -28,12 +28,15 @@ from gatepost.settings import Settings
 from gatepost.store.blobs import Blobs
 from gatepost.store.engine import Engine
 from gatepost.tenants.directory import Directory
+from gatepost.tenants.domain_health import DomainHealth
+from gatepost.tenants.domains import Domains
 from gatepost.tenants.passwords import Passwords
 
 _MAX_FORM = 16 * 1024
 
 PAGES: tuple[Page, ...] = (
-    *pages.PAGES, *message_pages.PAGES, *entry_pages.PAGES, *account_pages.PAGES, *people_pages.PAGES, *key_pages.PAGES
+    *pages.PAGES, *message_pages.PAGES, *entry_pages.PAGES, *account_pages.PAGES, *people_pages.PAGES, *key_pages.PAGES,
+    *domain_pages.PAGES,
 )  # fmt: skip
 """Every page: who reads this list knows all that can be asked of the dashboard, and the scope that each page needs."""
 
@@ -60,6 +63,16 @@ class DashboardDeps(Protocol):
     @property
     def directory(self) -> Directory:
         """Who has which key."""
+        ...
+
+    @property
+    def domains(self) -> Domains:
+        """Senders' domains."""
+        ...
+
+    @property
+    def domain_health(self) -> DomainHealth:
+        """What is known of their health."""
         ...
 
     @property
@@ -93,6 +106,7 @@ def routes(deps: DashboardDeps, passwords: Passwords | None = None) -> list[Cont
         account_pages.AccountPages: account_pages.AccountPages(shell, desk),
         people_pages.PeoplePages: people_pages.PeoplePages(shell, desk),
         key_pages.KeyPages: key_pages.KeyPages(deps, shell, desk),
+        domain_pages.DomainPages: domain_pages.DomainPages(deps, shell),
     }
     by_name = {room.__name__: made for room, made in rooms.items()}
     handlers = [_route(page, by_name[page.run.__qualname__.partition(".")[0]], desk, shell) for page in PAGES]

@@ -13,7 +13,6 @@ from typing import Any
 
 from gatepost.clock import DAY, HOUR, MINUTE, Instant
 from gatepost.domain.address import InvalidAddress, parse_address
-from gatepost.domain.message import STREAMS
 from gatepost.domain.recipient import Status
 from gatepost.store.messages import TEXT_SEARCH_DEPTH, Filter
 
@@ -142,7 +141,7 @@ _READERS = {
     "from": _as_is("sender"),
     "subject": _as_is("subject"),
     "status": _one_of("status", tuple(status.value for status in Status)),
-    "stream": _one_of("stream", tuple(STREAMS)),
+    "stream": _as_is("stream"),
     "tag": _as_is("tag"),
     "since": _time("since"),
     "until": _time("until"),

@@ -113,9 +113,9 @@ class RecipientView:
     address: str
     kind: str
     status: str
-    summary: str
+    sentence: str
     next_attempt_at: Instant | None
-    holding: str | None
+    cause: str
     steps: tuple[Step, ...]
 
 
@@ -131,9 +131,9 @@ def recipient_view(
         address=recipient.address,
         kind=recipient.kind,
         status=recipient.status,
-        summary=told.summary,
+        sentence=told.sentence,
         next_attempt_at=told.next_attempt_at,
-        holding=told.holding,
+        cause=told.cause,
         steps=tuple(sorted(steps, key=lambda step: step.at)),
     )
 
@@ -151,7 +151,8 @@ def _attempt_step(row: Row[Any]) -> Step:
     is_remote = row.route != SANDBOX
     host = row.host or ("no host reached" if is_remote else "")
     tls = (row.tls or "without TLS") if is_remote and row.host else ""
-    facts = (row.route, "" if host.startswith(SANDBOX) else host, row.peer or "", tls, row.category or "")
+    policy = f"TLS by {row.tls_policy}" if is_remote and row.tls_policy not in {None, "opportunistic"} else ""
+    facts = (row.route, "" if host.startswith(SANDBOX) else host, row.peer or "", tls, policy, row.category or "")
     reply = " ".join(str(part) for part in (row.code, row.enhanced, row.reply) if part) or row.detail or ""
     return Step(
         at=row.started_at,
@@ -165,7 +166,7 @@ def _attempt_step(row: Row[Any]) -> Step:
     )
 
 
-_SOURCES = {"http": "over HTTP", "smtp": "over SMTP"}
+_SOURCES = {"http": "over HTTP", "smtp": "over SMTP", "dsn": "a bounce message of ours"}
 _EVENTS = {
     EventType.CANCELLED: (Status.CANCELLED.value, "Cancelled"),
     EventType.RETRIED: ("retried", "Retry asked for"),
@@ -184,6 +185,8 @@ def _event_step(row: Row[Any], message: Row[Any], *, has_attempts: bool) -> Step
         return Step(at=row.at, kind=Status.SCHEDULED.value, title="Moved to another time")
     if row.type == EventType.BOUNCED and has_attempts:
         return None  # the attempt says it, with the other side's words
+    if row.type == EventType.NOTIFIED:
+        return Step(at=row.at, kind="retried", title=f"Sender told by mail: {row.data['action']}", facts=(row.data["report_id"],))
     if row.type not in _EVENTS:
         return None
     kind, title = _EVENTS[EventType(row.type)]

@@ -97,7 +97,7 @@ def show(console: Console, api: Api, rows: list[Row], sent: list[Sent], faults: 
     for one in sent:
         if NEVER in one.expected.values():
             told = api.get(f"/v1/messages/{one.message_id}/explain")
-            console.print(f"\n{', '.join(one.expected)}: {told['summary']}", markup=False)
+            console.print(f"\n{', '.join(one.expected)}: {told['sentence']}", markup=False)
     for fault in faults:
         console.print(f"NOT AS IT SHOULD BE: {fault}", style="red", markup=False)
 

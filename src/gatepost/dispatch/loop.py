@@ -11,126 +11,51 @@ Bugs: a message that kills the process is tried again after the restart; nothing
 
 import asyncio
 import random
-from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import groupby
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import replace
 
-from sqlalchemy import Connection
-
+from gatepost.bounce_messages import BounceMessages
 from gatepost.clock import Clock, Instant
-from gatepost.dispatch.holding import Holding, places_of
+from gatepost.dispatch.acting import Acting
+from gatepost.dispatch.backlog import Backlog
+from gatepost.dispatch.claiming import Claim, Claiming
+from gatepost.dispatch.delivering import Delivering, expired, opens_at, tell, told_off
+from gatepost.dispatch.holding import Holding
+from gatepost.dispatch.memory import Memory
+from gatepost.dispatch.moving import Move, Moving
 from gatepost.dispatch.ownership import Ownership
+from gatepost.dispatch.ports import Permit, Place, Roads, Shaping, Systems, Unresolved, Wait
 from gatepost.dispatch.settling import Settling
-from gatepost.domain import route as routes
-from gatepost.domain.message import Lane, Source
-from gatepost.domain.outcome import Category, Deferred, Delivered, Exchange, Failed, Outcome, Unknown
-from gatepost.egress.courier import Batch, BatchRecipient, Courier
-from gatepost.mime.compose import date_text
-from gatepost.mime.render import render
+from gatepost.dispatch.standard import FixedSlots, OneRoad, OwnSystems
+from gatepost.dispatch.waiting import Group, Key, Site, address_of, route_of
+from gatepost.domain.message import Lane
+from gatepost.domain.route import UNRESOLVED, RoadKind, road_at
+from gatepost.egress.courier import Courier
 from gatepost.observe import maillog, metrics
-from gatepost.policy.retry import RetrySchedule
+from gatepost.policy.failover import OVERFLOWING, TURNING_OFF
 from gatepost.settings import Settings
-from gatepost.settle import Result, Settled, category_of, decide, expire, kind_of, new_event_id
-from gatepost.store import messages, queue, sites, tenants
+from gatepost.settle import Result, Settled, domain_of
 from gatepost.store.blobs import Blobs
 from gatepost.store.engine import Engine
-from gatepost.store.errors import KeyLost, SealBroken, StorageUnavailable
-from gatepost.store.messages import Material, RecipientFacts
+from gatepost.store.errors import StorageUnavailable
 from gatepost.store.queue import Due
+from gatepost.suppressing import Suppressing
 from gatepost.tenants.signing import Signing
+from gatepost.wire.return_path import ReturnPaths
 
-_IN_MEMORY = 2_000
-"""Recipients in memory at most; urgent ones may go above."""
-_BYTES_IN_MEMORY = 64 * 1024 * 1024
-_PER_SITE = 200
-"""Recipients of one site that wait in memory at most, while there is room for everybody."""
-_URGENT_EXTRA = 200
 _LEAST_INTERVAL_S = 0.002
 _BUSY_INTERVAL_S = 0.025
 _IDLE_INTERVAL_S = 0.2
-_SANDBOX_SLOTS = 50
+_STEP_S = 1.0
+"""How often those who know more of sites and roads read and write what they keep."""
 _MUCH_UNSETTLED = 2_000
-
-Key = tuple[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """One message's recipients at one site, claimed together."""
-
-    rows: Sequence[Due]
-    epoch: int
-    material: Material
-    addresses: Mapping[Key, RecipientFacts]
-
-
-@dataclass(slots=True)
-class _Site:
-    """What is in memory for one site."""
-
-    name: str
-    slots: int
-    lanes: tuple[deque[_Group], ...] = field(default_factory=lambda: tuple(deque() for _ in Lane))
-    active: int = 0
-    waiting: int = 0
-
-    def push(self, group: _Group) -> None:
-        """Line a group up."""
-        self.lanes[group.rows[0].lane].append(group)
-        self.waiting += len(group.rows)
-
-    def pop(self) -> _Group | None:
-        """Take the next group, the most urgent lane first."""
-        return self._take(self.lanes, deque.popleft)
-
-    def pop_last(self) -> _Group | None:
-        """Take the group whose turn would come last."""
-        return self._take(self.lanes[::-1], deque.pop)
-
-    def _take(self, lanes: Sequence[deque[_Group]], take: Callable[[deque[_Group]], _Group]) -> _Group | None:
-        for lane in lanes:
-            if lane:
-                group = take(lane)
-                self.waiting -= len(group.rows)
-                return group
-        return None
-
-
-@dataclass(frozen=True, slots=True)
-class _Claim:
-    """
-    What one look at the queue found.
-
-    Attributes:
-        in_the_way: Shards and lanes at whose head lies mail of suspended tenants.
-    """
-
-    rows: Sequence[Due]
-    materials: Mapping[str, Material]
-    addresses: Mapping[Key, RecipientFacts]
-    paused: frozenset[str]
-    suspended: frozenset[str]
-    in_the_way: frozenset[tuple[int, int]]
-    is_cut: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Look:
-    """
-    What a look at the queue needs to know, as it was when it began: it runs on another thread.
-
-    Attributes:
-        room: Recipients that fit in memory, those of the urgent lane apart.
-        full: Sites that have enough in memory.
-    """
-
-    shards: frozenset[int]
-    room: int
-    counts: Mapping[tuple[int, int], int]
-    in_flight: frozenset[Key]
-    full: frozenset[str]
-    now: Instant
+_MOST_UNRESOLVED = 500
+"""Recipients at most whose mail systems are being looked up."""
+_LONG_WAIT_MS = 5_000
+_REST_MS = 1_000
+"""How long a site is left alone after many of its recipients had no road that is open."""
+_NEXT_LOT_MS = 100
+"""Between lots that are put off because their road takes nothing: it must not keep the database from its work."""
 
 
 class Dispatcher:
@@ -148,33 +73,52 @@ class Dispatcher:
         ownership: Ownership,
         hostname: str = "localhost",
         chance: random.Random | None = None,
+        shaping: Shaping | None = None,
+        roads: Roads | None = None,
+        systems: Systems | None = None,
+        reports: BounceMessages | None = None,
+        suppressing: Suppressing | None = None,
+        return_paths: ReturnPaths | None = None,
     ) -> None:
         """
         Args:
-            couriers: By route: `sandbox`, `mx`, and every relay's name.
+            couriers: By road: `sandbox`, `mx`, and every relay's name.
             hostname: This gateway, as it calls itself in Received fields.
+            shaping: How much sites get; None is a fixed number of connections.
+            roads: Where mail goes when a road fails; None: it waits.
+            systems: Which mail system takes a domain; None: each its own.
+            reports: Tells senders by mail; None tells nobody.
+            suppressing: Keeps the suppression list; None suppresses nobody.
+            return_paths: What mail comes back to; None leaves it to the senders.
         """
         self._engine = engine
-        self._blobs = blobs
-        self._signing = signing
-        self._couriers = couriers
-        self._settings = settings
         self._clock = clock
         self._ownership = ownership
-        self._hostname = hostname
-        self._chance = chance or random.Random()  # noqa: S311 - jitter, no secret
-        self._schedule = RetrySchedule(waits_s=settings.retry.schedule, jitter=settings.retry.jitter)
         self._holding = Holding(engine, clock, ownership.node_id, settings.retry.max_age_s)
-        self._settling = Settling(engine, clock, ownership.node_id, self._on_settled)
-        self._sites: dict[str, _Site] = {}
-        self._in_flight: dict[Key, tuple[int, int]] = {}
-        self._per_lane: Counter[tuple[int, int]] = Counter()
-        self._bytes = 0
+        self._settling = Settling(engine, clock, ownership.node_id, self._on_settled, reports, suppressing)
+        self._moving = Moving(engine, clock, ownership.node_id, self._on_moved)
+        self._memory = Memory(clock)
+        self._backlog = Backlog()
+        self._claiming = Claiming(engine, clock, self._memory, self._backlog, self._is_open)
+        self._shaping: Shaping = shaping or FixedSlots(settings.egress)
+        self._roads: Roads = roads or OneRoad()
+        self._systems: Systems = systems or OwnSystems()
+        self._acting = Acting(
+            engine, clock, ownership.node_id, settings.retry.max_age_s, self._memory, self._free, self._follow,
+            lambda domain: self._systems.known(domain, clock.now()),
+        )  # fmt: skip
+        self._delivering = Delivering(
+            blobs=blobs, signing=signing, couriers=couriers, settings=settings, clock=clock, hostname=hostname,
+            chance=chance or random.Random(), shaping=self._shaping, roads=self._roads,  # noqa: S311 - jitter, no secret
+            return_paths=return_paths,
+        )  # fmt: skip
+        self._next_step = float("-inf")
         self._workers: set[asyncio.Task[None]] = set()
-        self._paused: frozenset[str] = frozenset()
         self._woken = asyncio.Event()
-        self._wants_more = False
+        self._unresolved = 0
         self._is_stopping = False
+        self._has_actions = False
+        self._resting: dict[Place, Instant] = {}
 
     async def step(self) -> float:
         """
@@ -185,7 +129,17 @@ class Dispatcher:
         """
         try:
             if self._ownership.is_due():
-                await self._ownership.step(self._busy_shards())
+                await self._ownership.step(self._memory.busy_shards())
+            if self._clock.monotonic() >= self._next_step:
+                self._next_step = self._clock.monotonic() + _STEP_S
+                await self._shaping.step(self._ownership.epochs, self._clock.now())
+                await self._roads.step(self._clock.now())
+                self._backlog.feed_all()
+                self._resting = {place: until for place, until in self._resting.items() if until > self._clock.now()}
+                self._expire_waiting()
+                self._has_actions = await self._acting.step(self._ownership.epochs)
+            elif self._has_actions:
+                self._has_actions = await self._acting.step(self._ownership.epochs)
             return await self._claim()
         except StorageUnavailable as error:
             maillog.trouble("dispatch is waiting for the database", error=str(error))
@@ -207,21 +161,22 @@ class Dispatcher:
 
     async def finish(self) -> None:
         """Wait until everything in memory is delivered and settled; for tests and for `stop`."""
-        while self._workers or not self._settling.is_idle:
+        while self._workers or not self._settling.is_idle or not self._moving.is_idle:
             await asyncio.gather(*self._workers, return_exceptions=True)
             await self._settling.drain()
+            await self._moving.drain()
 
     async def stop(self, drain_s: float) -> None:
         """Start nothing new, finish what runs, write it down, give the shards back."""
         self._is_stopping = True
-        for site in self._sites.values():
+        for site in self._memory.sites.values():
             while (group := site.pop()) is not None:
                 self._let_go(group)
         try:
             async with asyncio.timeout(drain_s):
                 await self.finish()
         except TimeoutError:
-            maillog.trouble("deliveries were cut at the stop", recipients=len(self._in_flight))
+            maillog.trouble("deliveries were cut at the stop", recipients=len(self._memory.in_flight))
             for worker in self._workers:
                 worker.cancel()
         try:
@@ -230,9 +185,6 @@ class Dispatcher:
         except (StorageUnavailable, TimeoutError):
             maillog.trouble("the shards could not be given back; their leases will end", node=self._ownership.node_id)
 
-    def _busy_shards(self) -> frozenset[int]:
-        return frozenset(shard for (shard, _), count in self._per_lane.items() if count)
-
     async def _claim(self) -> float:
         if self._is_stopping or not self._settling.is_healthy or len(self._settling) > _MUCH_UNSETTLED:
             return _IDLE_INTERVAL_S
@@ -240,174 +192,243 @@ class Dispatcher:
         if not shards:
             return _IDLE_INTERVAL_S
         self._make_room()
-        look = _Look(
-            shards=frozenset(shards),
-            room=_IN_MEMORY - len(self._in_flight) if self._bytes < _BYTES_IN_MEMORY else 0,
-            counts=Counter(self._per_lane),
-            in_flight=frozenset(self._in_flight),
-            full=frozenset(site.name for site in self._sites.values() if site.waiting > self._share() // 2),
-            now=self._clock.now(),
-        )
-        claim = await self._engine.read(lambda conn: _read(conn, look))
-        self._paused = claim.paused
+        claim = await self._claiming.look(self._ownership.epochs, shards)
         is_released = await self._holding.follow(claim.suspended, self._ownership.epochs)
-        is_left_behind = self._line_up(claim, look.now)
-        # with rows left behind, the next look comes as soon as there is room for them
-        self._wants_more = is_left_behind or claim.is_cut or bool(look.full)
+        self._line_up(claim, self._clock.now())
         if claim.in_the_way:
-            await self._holding.put_aside(claim.in_the_way, self._ownership.epochs, self._in_flight)
+            await self._holding.put_aside(claim.in_the_way, self._ownership.epochs, self._memory.in_flight)
+        if claim.in_the_way or is_released:
+            self._claiming.rescan()
         await self._clock.sleep(_LEAST_INTERVAL_S)
+        if claim.is_cut or (claim.rows and self._backlog.is_hungry and self._memory.room):
+            return 0.0
         return _BUSY_INTERVAL_S if claim.rows or claim.in_the_way or is_released else _IDLE_INTERVAL_S
 
-    def _share(self) -> int:
-        """Recipients that one site may have waiting in memory: less when many sites want some."""
-        return min(_PER_SITE, max(_IN_MEMORY // (len(self._sites) + 1), 20))
+    def _is_open(self, place: Place) -> bool:
+        """Tell whether a site gets something for now: it may be read into memory."""
+        if place[1].startswith(UNRESOLVED):
+            return self._unresolved < _MOST_UNRESOLVED
+        if self._resting and self._resting.get(place, 0) > self._clock.now():
+            return False
+        if place[1] in self._claiming.paused:
+            return False
+        wait = self._shaping.blocked(place, self._clock.now())
+        return wait is None or (self._roads.has_choice and wait.cause in OVERFLOWING)
 
     def _make_room(self) -> None:
         """Let go of what waits for slow sites when it takes the room of others; it is still in the queue."""
-        if len(self._in_flight) < _IN_MEMORY // 2:
+        if not self._memory.is_half_full:
             return
-        share = self._share()
-        for site in list(self._sites.values()):
+        share = self._memory.share
+        for site in list(self._memory.sites.values()):
             while site.waiting > share and (group := site.pop_last()) is not None:
                 self._let_go(group)
 
-    def _line_up(self, claim: _Claim, now: Instant) -> bool:
-        """Hand a claim's rows to their sites; return whether some had to be left in the queue."""
-        is_left_behind = False
-        share = self._share()
-        for (_, name), rows in groupby(claim.rows, key=lambda row: (row.message_id, row.site)):
-            group = list(rows)
-            first = group[0]
+    def _line_up(self, claim: Claim, now: Instant) -> None:
+        """Hand a claim's recipients to their sites."""
+        for row in claim.expired:
+            self._expire(row, self._ownership.epochs.get(row.shard), claim, now)
+        groups: dict[tuple[str, str, str, str], list[Due]] = {}
+        for row in claim.rows:
+            groups.setdefault(_together(claim, row), []).append(row)
+        for rows in groups.values():
+            first = rows[0]
             material, epoch = claim.materials.get(first.message_id), self._ownership.epochs.get(first.shard)
             if material is None or epoch is None:
-                is_left_behind = True
-                continue
-            if first.expires_at <= now:
-                self._remember(group)
-                self._settling.add([self._result(row, epoch, None, now, _address(claim.addresses, row)) for row in group])
-                continue
-            site = self._site(name, material.route)
-            if first.lane != Lane.CODES and site.waiting >= share:
-                is_left_behind = True
-                continue
-            self._remember(group)
-            self._bytes += len(material.data)
-            site.push(_Group(group, epoch, material, claim.addresses))
-            self._start_worker(site)
-        return is_left_behind
+                self._claiming.leave(rows)
+            elif first.expires_at <= now:
+                for row in rows:
+                    self._expire(row, epoch, claim, now)
+            elif first.site.startswith(UNRESOLVED) or self._is_elsewhere(claim, first, now):
+                self._start(self._resolve(rows, epoch, domain_of(address_of(claim.addresses, first))))
+            else:
+                self._start_worker(self._memory.push(Group(rows, epoch, material, claim.addresses)), first.lane)
 
-    def _remember(self, rows: Sequence[Due]) -> None:
-        for row in rows:
-            self._in_flight[row.message_id, row.n] = (row.shard, row.lane)
-            self._per_lane[row.shard, row.lane] += 1
-        metrics.in_flight.set(len(self._in_flight))
+    def _expire(self, row: Due, epoch: int | None, claim: Claim, now: Instant) -> None:
+        if epoch is None:
+            self._claiming.leave([row])
+        else:
+            self._settling.add([expired(row, epoch, now, address_of(claim.addresses, row))])
 
-    def _forget(self, rows: Sequence[Due]) -> None:
-        for row in rows:
-            if self._in_flight.pop((row.message_id, row.n), None) is not None:
-                self._per_lane[row.shard, row.lane] -= 1
-        metrics.in_flight.set(len(self._in_flight))
+    def _expire_waiting(self) -> None:
+        """End what waits in memory for too long."""
+        now = self._clock.now()
+        for site in list(self._memory.sites.values()):
+            for group in site.take_expired(now):
+                self._end(group, now)
+            self._memory.drop_if_empty(site)
 
-    def _let_go(self, group: _Group) -> None:
-        """Forget a group that was not delivered; the next look at the queue finds it again."""
-        self._bytes -= len(group.material.data)
-        self._forget(group.rows)
+    def _end(self, group: Group, now: Instant) -> None:
+        self._memory.bytes -= len(group.material.data)
+        self._settling.add([expired(row, group.epoch, now, address_of(group.addresses, row)) for row in group.rows])
 
-    def _site(self, name: str, route: str) -> _Site:
-        site = self._sites.get(name)
-        if site is None:
-            egress = self._settings.egress
-            slots = {routes.MX: egress.connections_per_site, routes.SANDBOX: _SANDBOX_SLOTS}.get(route, egress.connections_per_relay)
-            site = self._sites[name] = _Site(name, slots)
-        return site
+    def _let_go(self, group: Group) -> None:
+        """Forget a group that was not delivered; it is still in the queue, and known to be."""
+        self._memory.bytes -= len(group.material.data)
+        self._claiming.leave(group.rows)
 
-    def _start_worker(self, site: _Site) -> None:
-        if site.active < site.slots:
+    def _free(self, groups: Sequence[Group], keys: frozenset[Key]) -> None:
+        """Take recipients out of flight that an action is about to change; let go of what only travels with them."""
+        for group in groups:
+            self._memory.bytes -= len(group.material.data)
+            self._memory.forget([row for row in group.rows if (row.message_id, row.n) in keys])
+            self._claiming.leave([row for row in group.rows if (row.message_id, row.n) not in keys])
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        worker = asyncio.ensure_future(work)
+        self._workers.add(worker)
+        worker.add_done_callback(self._workers.discard)
+
+    def _start_worker(self, site: Site, lane: int) -> None:
+        if site.timer is None and site.active < self._slots(site, for_codes=lane == Lane.CODES):
             site.active += 1
-            worker = asyncio.ensure_future(self._work(site))
-            self._workers.add(worker)
-            worker.add_done_callback(self._workers.discard)
+            self._start(self._work(site))
 
-    async def _work(self, site: _Site) -> None:
-        """Deliver a site's groups, one after the other, until none waits: one of its connection slots."""
+    def _slots(self, site: Site, *, for_codes: bool) -> int:
+        """Tell how many may work at once: where codes are expected, one less for all others, so that a code need not wait."""
+        slots = self._shaping.slots(site.place)
+        return slots - 1 if not for_codes and slots > 1 and self._memory.expects_codes(site.place) else slots
+
+    def _is_elsewhere(self, claim: Claim, row: Due, now: Instant) -> bool:
+        """Tell whether another mail system takes the recipient's domain by now."""
+        is_mx = road_at(row.pool, row.site).kind is RoadKind.MX
+        return is_mx and self._systems.is_elsewhere(domain_of(address_of(claim.addresses, row)), row.site, now)
+
+    async def _resolve(self, rows: Sequence[Due], epoch: int, domain: str) -> None:
+        """File rows under the site that takes their domain; where DNS does not answer they wait, and no attempt is counted."""
+        self._unresolved += len(rows)
         try:
-            while (group := site.pop()) is not None:
-                if self._wants_more and site.waiting <= self._share() // 2:
-                    self._wants_more = False
-                    self.wake()
-                await self._settling.room()
-                if self._may_start(site, group):
-                    await self._deliver(group)
-                else:
+            # who would move mail that is filed asks everybody, or two processes would move it to and fro
+            known = self._systems.known(domain, self._clock.now()) if rows[0].site.startswith(UNRESOLVED) else None
+            found = known or await self._systems.find(domain)
+        finally:
+            self._unresolved -= len(rows)
+        if found == rows[0].site:
+            self._claiming.leave(rows)
+        elif isinstance(found, Unresolved):
+            self._moving.add([_moved(row, epoch, site=row.site, due_at=min(found.until, row.expires_at)) for row in rows])
+        else:
+            # due now, and not earlier: the owner of its new shard looks only for what is new
+            now = self._clock.now()
+            self._moving.add([_moved(row, epoch, site=found, due_at=now) for row in rows])
+
+    async def _work(self, site: Site) -> None:
+        """Deliver a site's groups, one after the other, until none waits: one of its connection slots."""
+        stuck: list[Group] = []
+        wait: Wait | None = None
+        try:
+            while (group := await self._next(site)) is not None:
+                if not self._may_start(site, group):
                     self._let_go(group)
+                    continue
+                if (opens := opens_at(group, self._clock.now())) > self._clock.now():
+                    self._put_off(group, opens)
+                    continue
+                permit = self._ask(site)
+                if isinstance(permit, Wait):
+                    if permit.cause not in TURNING_OFF:
+                        site.push_back(group)
+                        wait = permit
+                        break
+                    wait = permit
+                    stuck += self._turn_off(group, permit)
+                    continue
+                if permit.recipients is not None and len(group.rows) > permit.recipients:
+                    group = self._split(site, group, permit.recipients)
+                results = await self._delivering.deliver(group, permit)
+                self._memory.bytes -= len(group.material.data)
+                self._settling.add(results)
+            if wait is not None:
+                self._wait_for(site, self._keep(site, stuck, wait))
         finally:
             site.active -= 1
-            if not site.active and not site.waiting:
-                self._sites.pop(site.name, None)
+            self._memory.drop_if_empty(site)
 
-    def _may_start(self, site: _Site, group: _Group) -> bool:
+    async def _next(self, site: Site) -> Group | None:
+        """Take the group whose turn it is, when there is room for its result; have more read when few are left."""
+        if site.waiting:
+            await self._settling.room()
+        group = site.pop(only_codes=site.active > self._slots(site, for_codes=False))
+        if self._memory.wants(site.place) > 0 and self._backlog.feed(site.place):
+            self.wake()
+        return group
+
+    def _split(self, site: Site, group: Group, most: int) -> Group:
+        """Take as many recipients as one transaction may have; the others' turn comes next."""
+        site.push_back(replace(group, rows=group.rows[most:]))
+        self._memory.bytes += len(group.material.data)
+        return replace(group, rows=group.rows[:most])
+
+    def _ask(self, site: Site) -> Permit | Wait:
+        """Ask whether a transaction with a site may begin: its road must be open, and the site have room."""
+        now = self._clock.now()
+        return self._roads.blocked(road_at(*site.place), now) or self._shaping.take(site.place, now)
+
+    def _wait_for(self, site: Site, wait: Wait) -> None:
+        """Start the site's work again when its wait is over."""
+        if site.timer is None:
+            seconds = max(wait.until - self._clock.now(), 1) / 1000
+            site.timer = asyncio.get_running_loop().call_later(min(seconds, _STEP_S), self._go_on, site)
+
+    def _go_on(self, site: Site) -> None:
+        site.timer = None
+        for _ in range(min(site.waiting, self._shaping.slots(site.place) - site.active)):
+            self._start_worker(site, Lane.CODES if site.waiting_in(Lane.CODES) else Lane.BULK)
+        self._memory.drop_if_empty(site)
+
+    def _turn_off(self, group: Group, wait: Wait) -> list[Group]:
+        """Send a group on by other roads, as its own takes nothing; return what has no other one, as a group or none."""
+        now = self._clock.now()
+        moves, left = [], []
+        for row in group.rows:
+            found = self._roads.after(row, route_of(group, row), None, now, wait.cause)
+            if found is None:
+                left.append(row)
+                continue
+            road, domain = found.road, domain_of(address_of(group.addresses, row))
+            site_name = road.site_of(domain, self._systems.known(domain, now))
+            moves.append(Move(due=row, epoch=group.epoch, pool=road.pool, site=site_name, due_at=now, tried=found.tried))
+            told_off(row, road, found.cause, is_unsure=found.is_unsure)
+        self._moving.add(moves)
+        if not left:
+            self._memory.bytes -= len(group.material.data)
+            return []
+        return [replace(group, rows=left)]
+
+    def _keep(self, site: Site, groups: Sequence[Group], wait: Wait) -> Wait:
+        """
+        Keep groups that no road takes now; return until when.
+
+        In memory, where they see at once when a road opens; but not when more lies behind them and the wait is long: some of
+        that may have a second road.
+        """
+        now = self._clock.now()
+        is_road = wait.cause not in OVERFLOWING
+        is_long = is_road and wait.until > now + _LONG_WAIT_MS and self._backlog.has(site.place)
+        if is_long:  # most of what lies behind them is stuck, too: reading on shall not cost the others anything
+            self._resting[site.place] = now + _REST_MS
+        for group in reversed(groups):
+            if self._is_stopping:
+                self._let_go(group)
+            elif group.rows[0].expires_at <= now:
+                self._end(group, now)
+            elif is_long:
+                self._put_off(group, wait.until)
+            else:
+                site.push_back(group)
+        return replace(wait, until=now + _NEXT_LOT_MS) if is_long and groups else wait
+
+    def _put_off(self, group: Group, until: Instant) -> None:
+        """Let a group wait in the queue until another time, or until its end."""
+        self._memory.bytes -= len(group.material.data)
+        until = min(until, group.rows[0].expires_at)
+        self._moving.add([_moved(row, group.epoch, site=row.site, due_at=until) for row in group.rows])
+
+    def _may_start(self, site: Site, group: Group) -> bool:
         row = group.rows[0]
         is_ours = self._ownership.is_safe(row.shard) and self._ownership.epochs.get(row.shard) == group.epoch
         is_held = row.tenant_id in self._holding.suspended
-        return is_ours and not is_held and self._settling.is_healthy and site.name not in self._paused and not self._is_stopping
-
-    async def _deliver(self, group: _Group) -> None:
-        started = self._clock.now()
-        try:
-            outcomes = await self._outcomes(group)
-        except Exception as error:  # noqa: BLE001 - a fault of ours defers the mail, it never loses it
-            maillog.crashed("deliver", error, message_id=group.material.id)
-            outcomes = self._refuse_all(group, started, f"internal error: {type(error).__name__}", counts=True)
-        now = self._clock.now()
-        self._bytes -= len(group.material.data)
-        self._settling.add([self._result(row, group.epoch, outcomes[row.n], now, _address(group.addresses, row)) for row in group.rows])
-
-    async def _outcomes(self, group: _Group) -> Mapping[int, Outcome]:
-        broken = {row.n: error for row in group.rows if (error := _broken(group, row)) is not None}
-        if not broken:
-            return await self._outcomes_of_readable(group)
-        now, route = self._clock.now(), group.material.route
-        outcomes = {n: _unreadable(error, Exchange(route=route, started_at=now, finished_at=now)) for n, error in broken.items()}
-        maillog.trouble("stored mail cannot be opened", message_id=group.material.id, error=str(broken[min(broken)]))
-        rest = [row for row in group.rows if row.n not in broken]
-        return outcomes if not rest else {**outcomes, **await self._outcomes_of_readable(replace(group, rows=rest))}
-
-    async def _outcomes_of_readable(self, group: _Group) -> Mapping[int, Outcome]:
-        material = group.material
-        courier = self._couriers.get(material.route)
-        if courier is None:
-            return self._refuse_all(group, self._clock.now(), f"the relay {material.route} is not configured", counts=False)
-        try:
-            stored = self._blobs.get(material.encoding, material.data)
-        except StorageUnavailable as error:
-            return self._refuse_all(group, self._clock.now(), str(error), counts=False)
-        except SealBroken as error:
-            now = self._clock.now()
-            maillog.trouble("stored mail cannot be opened", message_id=material.id, recipients=len(group.rows), error=str(error))
-            return {row.n: _unreadable(error, Exchange(route=material.route, started_at=now, finished_at=now)) for row in group.rows}
-        try:
-            signers = self._signing.signers(material.tenant_id, material.from_domain)
-        except SealBroken as error:
-            return self._refuse_all(group, self._clock.now(), str(error), counts=False)
-        content = render(stored, signers, now=self._clock.now(), received=_received(material, self._hostname))
-        return await courier.deliver(_batch(group, content))
-
-    def _refuse_all(self, group: _Group, started: Instant, detail: str, *, counts: bool) -> Mapping[int, Outcome]:
-        exchange = Exchange(route=group.material.route, started_at=started, finished_at=self._clock.now())
-        return {row.n: Deferred(exchange=exchange, category=Category.REMOTE_SYSTEM, detail=detail, counts=counts) for row in group.rows}
-
-    def _result(self, row: Due, epoch: int, outcome: Outcome | None, now: Instant, address: str) -> Result:
-        captured = None
-        if isinstance(outcome, Delivered) and outcome.captured is not None:
-            try:
-                captured = self._blobs.put(outcome.captured)
-            except StorageUnavailable as error:
-                outcome = Deferred(exchange=outcome.exchange, category=Category.REMOTE_SYSTEM, detail=str(error), counts=False)
-        decision = expire(row) if outcome is None else decide(row, outcome, self._schedule, now, self._chance.random())
-        return Result(
-            due=row, epoch=epoch, outcome=outcome, decision=decision, event_id=new_event_id(), at=now, address=address, captured=captured
-        )
+        return is_ours and not is_held and self._settling.is_healthy and site.name not in self._claiming.paused and not self._is_stopping
 
     def _on_settled(self, result: Result, settled: Settled) -> None:
         if settled.is_fenced:
@@ -419,117 +440,30 @@ class Dispatcher:
                 shard=result.due.shard,
             )
         else:
-            _tell(result)
-        self._forget([result.due])
+            tell(result)
+        self._memory.forget([result.due])
+        decision = result.decision
+        if decision.due_at is not None and not settled.is_fenced:
+            road = decision.road
+            place = (result.due.pool, result.due.site) if road is None else (road.pool, road.site_of(domain_of(result.address)))
+            self._follow(result.due, place, decision.due_at)
+
+    def _on_moved(self, moves: Sequence[Move]) -> None:
+        self._memory.forget([one.due for one in moves])
+        for one in moves:
+            self._follow(one.due, (one.pool, one.site), one.due_at)
+
+    def _follow(self, due: Due, place: Place, due_at: Instant) -> None:
+        """See a row at its new place at once, when it is due and ours; the cursors would come later, or are past it already."""
+        if due_at <= self._clock.now() and self._claiming.meet(due, place, due_at):
+            self.wake()
 
 
-def _read(conn: Connection, look: _Look) -> _Claim:
-    paused, suspended = frozenset(sites.paused(conn)), tenants.suspended(conn)
-    present = [shard for shard in queue.shards_with_rows(conn) if shard in look.shards]
-    rows, is_cut = _rows(conn, look, present, paused, frozenset())
-    in_the_way = places_of(rows, suspended)
-    if in_the_way:  # only until it is put aside: others' mail must not wait behind it
-        rows, is_cut = _rows(conn, look, present, paused, suspended)
-    message_ids = list(dict.fromkeys(row.message_id for row in rows))
-    materials = messages.materials(conn, message_ids, _BYTES_IN_MEMORY // 2)
-    found = messages.addresses(conn, list(materials))
-    return _Claim(rows, materials, found, paused, suspended, in_the_way, is_cut)
+def _moved(row: Due, epoch: int, *, site: str, due_at: Instant) -> Move:
+    return Move(due=row, epoch=epoch, pool=row.pool, site=site, due_at=due_at, tried=row.tried)
 
 
-def _rows(
-    conn: Connection, look: _Look, shards: Sequence[int], paused: frozenset[str], suspended: frozenset[str]
-) -> tuple[list[Due], bool]:  # fmt: skip
-    urgent = _due(conn, look, shards, [Lane.CODES], _URGENT_EXTRA, paused, suspended)
-    if look.room <= 0:
-        return urgent, True
-    others = _due(conn, look, shards, [lane for lane in Lane if lane is not Lane.CODES], look.room, paused | look.full, suspended)
-    return urgent + others[: look.room], len(others) >= look.room
-
-
-def _due(
-    conn: Connection, look: _Look, shards: Sequence[int], lanes: Sequence[Lane], room: int, without: frozenset[str],
-    suspended: frozenset[str],
-) -> list[Due]:  # fmt: skip
-    """Read what is due and not in memory yet, each shard and lane its share of the room."""
-    share = max(room // max(len(shards) * len(lanes), 1), _PER_SITE // 2)
-    wanted = [(shard, int(lane), share + look.counts.get((shard, int(lane)), 0)) for lane in lanes for shard in shards]
-    rows = queue.due(conn, wanted, look.now, sorted(without), sorted(suspended))
-    return [row for row in rows if (row.message_id, row.n) not in look.in_flight]
-
-
-def _broken(group: _Group, row: Due) -> SealBroken | None:
-    """Tell why a recipient's message or address cannot be opened, if it cannot."""
-    fact = group.addresses.get((row.message_id, row.n))
-    return group.material.broken or (fact.broken if fact else None)
-
-
-def _unreadable(error: SealBroken, exchange: Exchange) -> Outcome:
-    """Fail what was altered on disk; let wait what only lacks its key, which an operator may bring back."""
-    if isinstance(error, KeyLost):
-        return Deferred(exchange=exchange, category=Category.REMOTE_SYSTEM, detail=f"this message's key is gone: {error}", counts=False)
-    return Failed(exchange=exchange, category=Category.UNDETERMINED, detail=f"the stored message cannot be opened: {error}")
-
-
-def _address(addresses: Mapping[Key, RecipientFacts], row: Due) -> str:
-    fact = addresses.get((row.message_id, row.n))
-    return fact.address if fact else ""
-
-
-def _received(material: Material, hostname: str) -> str:
-    """Write the trace field (RFC 5321 §4.4), without the client's address: that is nobody's business further on."""
-    protocol = {Source.SMTP.value: "ESMTPA"}.get(material.source, "HTTP")
-    return f"Received: by {hostname} (Gatepost) with {protocol} id {material.id};\r\n\t{date_text(material.created_at // 1000)}"
-
-
-def _batch(group: _Group, content: bytes) -> Batch:
-    material, first = group.material, group.rows[0]
-    facts = [group.addresses[row.message_id, row.n] for row in group.rows]
-    return Batch(
-        message_id=material.id,
-        route=material.route,
-        site=first.site,
-        domain=facts[0].address.rpartition("@")[2],
-        envelope_from=material.envelope_from,
-        recipients=tuple(
-            BatchRecipient(n=row.n, address=fact.address, attempt=row.attempt, notify=fact.notify, orcpt=fact.orcpt)
-            for row, fact in zip(group.rows, facts, strict=True)
-        ),
-        content=content,
-        is_8bit=material.is_8bit,
-        is_smtputf8=material.is_smtputf8,
-        ret=material.options.get("ret"),
-        envid=material.options.get("envid"),
-    )
-
-
-def _tell(result: Result) -> None:
-    """Log and count a settled result."""
-    due, outcome, decision = result.due, result.outcome, result.decision
-    if decision.due_at is None:
-        metrics.recipients_final.labels(decision.status.value).inc()
-    if outcome is None:
-        maillog.attempted(address=result.address, message_id=due.message_id, n=due.n, status=decision.status.value, site=due.site)
-        return
-    exchange = outcome.exchange
-    route, seconds = exchange.route, (exchange.finished_at - exchange.started_at) / 1000
-    metrics.attempts.labels(route, kind_of(outcome), category_of(outcome) or "").inc()
-    metrics.attempt_seconds.labels(route).observe(seconds)
-    if isinstance(outcome, Delivered):
-        metrics.delivery_seconds.labels(route).observe(max(result.at - due.due_at, 0) / 1000)
-    if isinstance(outcome, Unknown):
-        metrics.possible_duplicates.inc()
-    maillog.attempted(
-        address=result.address,
-        message_id=due.message_id,
-        n=due.n,
-        attempt=due.attempt,
-        status=decision.status.value,
-        outcome=kind_of(outcome),
-        category=category_of(outcome),
-        route=route,
-        site=due.site,
-        host=exchange.host,
-        smtp_code=decision.data.get("smtp_code"),
-        enhanced_code=decision.data.get("enhanced_code"),
-        duration_ms=exchange.finished_at - exchange.started_at,
-    )
+def _together(claim: Claim, row: Due) -> tuple[str, str, str, str]:
+    """Name what rows must share to be delivered at once: one message, one place, and on the way to MX hosts one domain."""
+    is_mx = road_at(row.pool, row.site).kind is RoadKind.MX
+    return row.message_id, row.pool, row.site, domain_of(address_of(claim.addresses, row)) if is_mx else ""

@@ -9,11 +9,13 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from gatepost.bounce_messages import BounceMessages
 from gatepost.clock import Clock
 from gatepost.observe import maillog
 from gatepost.settle import Result, Settled, settle
 from gatepost.store.engine import Engine
 from gatepost.store.errors import StorageUnavailable
+from gatepost.suppressing import Suppressing
 
 _GROUP = 200
 _MOST_UNSETTLED = 50
@@ -25,11 +27,23 @@ _PAUSE_S = 0.5
 class Settling:
     """Results on their way."""
 
-    def __init__(self, engine: Engine, clock: Clock, owner: str, on_settled: Callable[[Result, Settled], None]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        clock: Clock,
+        owner: str,
+        on_settled: Callable[[Result, Settled], None],
+        reports: BounceMessages | None = None,
+        suppressing: Suppressing | None = None,
+    ) -> None:
         """
         Args:
             on_settled: Called for each result once it is on disk, or refused by the fence.
+            reports: Tells senders by mail; None tells nobody.
+            suppressing: Keeps the suppression list; None suppresses nobody.
         """
+        self._reports = reports
+        self._suppressing = suppressing
         self._engine = engine
         self._clock = clock
         self._owner = owner
@@ -96,7 +110,7 @@ class Settling:
 
     async def _write(self, group: list[Result]) -> None:
         try:
-            settled = await self._engine.write(lambda conn: settle(conn, group, self._owner))
+            settled = await self._engine.write(lambda conn: settle(conn, group, self._owner, self._reports, self._suppressing))
         except StorageUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - one result that cannot be written must not hold up the others

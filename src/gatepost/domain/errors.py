@@ -105,6 +105,13 @@ _ALL = (
         "The content is not allowed",
         "Change the part named in errors; detail says which rule refused it.",
     ),
+    ErrorCode(
+        "mail_loop",
+        422,
+        "554 5.4.6",
+        "The message runs in a loop",
+        "Find the forwarding rule or the auto-responder that sends it here again.",
+    ),
     ErrorCode("too_many_recipients", 422, "452 4.5.3", "Too many recipients", "Split the message: detail names the limit."),
     ErrorCode("rate_limited", 429, "452 4.7.1", "Too many requests", "Wait Retry-After seconds."),
     ErrorCode("quota_exceeded", 429, "452 4.7.1", "The quota is used up", "Wait until the quota renews, or ask for a larger one."),

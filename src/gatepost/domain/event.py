@@ -20,10 +20,20 @@ class EventType(StrEnum):
     BOUNCED = "recipient.bounced"
     SUPPRESSED = "recipient.suppressed"
     EXPIRED = "recipient.expired"
+    NOTIFIED = "recipient.notified"
+    COMPLAINED = "recipient.complained"
+    OPENED = "recipient.opened"
+    CLICKED = "recipient.clicked"
+    UNSUBSCRIBED = "recipient.unsubscribed"
+    SENDING_BLOCKED = "sending.blocked"
     DOMAIN_VERIFIED = "domain.verified"
     DOMAIN_FAILING = "domain.failing"
+    RELAY_UNHEALTHY = "relay.unhealthy"
+    RELAY_RECOVERED = "relay.recovered"
     SUPPRESSION_ADDED = "suppression.added"
     SUPPRESSION_REMOVED = "suppression.removed"
+    WEBHOOK_DISABLED = "webhook.disabled"
+    WEBHOOK_TEST = "webhook.test"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,6 +41,7 @@ class Source(StrEnum):
 
     HTTP = "http"
     SMTP = "smtp"
+    DSN = "dsn"  # no door: our own bounce messages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +70,10 @@ class Steering:
     Attributes:
         scheduled_at: Not before this instant; None is at once.
         expires_at: Not after this instant; None is the retry schedule's end.
+        route: The name of a route that the sender asks for, or roads; None leaves it to the rules.
+        requires_tls: Only over connections whose certificate is verified.
+        needs_requiretls: And only to servers that promise the same further on (RFC 8689, REQUIRETLS).
+        ignores_tls_policy: Rather in plain text than not at all (RFC 8689, `TLS-Required: No`); `requires_tls` wins over it.
     """
 
     stream: str = DEFAULT_STREAM
@@ -77,6 +82,11 @@ class Steering:
     scheduled_at: Instant | None = None
     expires_at: Instant | None = None
     idempotency_key: str | None = None
+    lane: Lane | None = None
+    route: str | None = None
+    requires_tls: bool = False
+    needs_requiretls: bool = False
+    ignores_tls_policy: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +158,7 @@ class Draft:
         content: MIME with CRLF line ends; no Bcc, no steering headers, not yet signed.
         is_8bit: The content has bytes above 127: 8BITMIME is needed, or re-encoding.
         is_smtputf8: The headers or the envelope need SMTPUTF8 (RFC 6531).
+        earlier_ids: Our identifiers of it, when it came through this gateway before, by its Received fields.
     """
 
     id: str
@@ -162,6 +173,13 @@ class Draft:
     steering: Steering
     ret: str | None = None
     envid: str | None = None
+    earlier_ids: tuple[str, ...] = ()
+
+    @property
+    def lane(self) -> Lane:
+        """The lane of its stream: as accept found it, or that of the default stream of this name."""
+        lane = self.steering.lane
+        return STREAMS.get(self.steering.stream, Lane.TRANSACTIONAL) if lane is None else lane
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,4 +215,4 @@ class Message:
     scheduled_at: Instant | None
     expires_at: Instant
     options: dict[str, Any] = field(default_factory=dict)
-    """Envelope parameters that travel on: `ret`, `envid` (RFC 3461)."""
+    """What travels on: `ret`, `envid` (RFC 3461), `require_tls`, `requiretls`, `tls_optional` (RFC 8689)."""

@@ -13,7 +13,7 @@ from gatepost.clock import Instant
 
 
 class Category(StrEnum):
-    """Why a recipient was deferred or failed: the taxonomy shown to customers."""
+    """Why a recipient was deferred or failed, or what came back later: the taxonomy shown to customers."""
 
     INVALID_RECIPIENT = "invalid_recipient"
     INVALID_DOMAIN = "invalid_domain"
@@ -31,6 +31,11 @@ class Category(StrEnum):
     NETWORK = "network"
     EXPIRED = "expired"
     REMOTE_SYSTEM = "remote_system"
+    SUPPRESSED = "suppressed"
+    AUTO_REPLY = "auto_reply"
+    CHALLENGE = "challenge"
+    COMPLAINT = "complaint"
+    DELIVERED = "delivered"
     UNDETERMINED = "undetermined"
 
 
@@ -63,6 +68,11 @@ class Exchange:
         peer: Its address and port.
         tls: Protocol and cipher, such as `TLSv1.3 TLS_AES_256_GCM_SHA384`; None without TLS.
         transcript: The dialogue, a line per command and reply, without content and secrets.
+        source: Name of the source that the connection came from; None where there was none.
+        tls_policy: What TLS had to fulfil: `opportunistic`, `required`, `dane`, `sts:enforce`, `sts:testing`; None without SMTP.
+        provider_id: The id that the provider of a relay gave to the message, for this recipient.
+        takes_dsn: The host announced that it takes over the duty to report (RFC 3461), and was told what the sender wants.
+        passed_over: Temporary refusals on the way to the outcome, of connections and hosts that were replaced by others.
     """
 
     route: str
@@ -72,6 +82,11 @@ class Exchange:
     peer: str | None = None
     tls: str | None = None
     transcript: str = ""
+    source: str | None = None
+    tls_policy: str | None = None
+    provider_id: str | None = None
+    takes_dsn: bool = False
+    passed_over: tuple[Reply, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +108,7 @@ class Deferred:
     Attributes:
         counts: False where the fault was on our side of the wire (our resolver, no connection slot, relay not
             configured): such an attempt uses up no retry.
+        retry_at: When the other side, or a limit of ours, wants to see it again; None leaves it to the schedule.
     """
 
     exchange: Exchange
@@ -100,6 +116,7 @@ class Deferred:
     detail: str
     reply: Reply | None = None
     counts: bool = True
+    retry_at: Instant | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,6 +38,7 @@ class Policy:
     links: Strictness = Strictness.OFF
     html: Strictness = Strictness.OFF
     spam: Strictness = Strictness.OFF
+    alignment: Strictness = Strictness.OFF
 
     def wants(self, *rules: str) -> bool:
         """Tell whether one of some rules is on."""

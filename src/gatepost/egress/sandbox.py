@@ -26,7 +26,7 @@ from typing import Final
 from gatepost.clock import Clock, Instant
 from gatepost.domain.outcome import Category, Deferred, Delivered, Exchange, Failed, Outcome, Reply, Unknown
 from gatepost.domain.route import SANDBOX
-from gatepost.egress.courier import Batch, BatchRecipient
+from gatepost.egress.courier import Batch, BatchRecipient, Probe
 
 HOST: Final = "sandbox.invalid"
 SLOW_S: Final = 3.0
@@ -101,6 +101,10 @@ class SandboxCourier:
             recipient.n: _outcome(batch, recipient, behaviour, started_at, now)
             for recipient, behaviour in zip(batch.recipients, behaviours, strict=True)
         }
+
+    async def probe(self) -> Probe:
+        """The sandbox is always there."""
+        return Probe(is_reachable=True, is_authenticated=None, latency_ms=0, host=HOST)
 
     async def close(self) -> None:
         """Nothing is open."""

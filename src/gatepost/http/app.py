@@ -22,21 +22,33 @@ from gatepost.domain.errors import Refused
 from gatepost.http import exchange, openapi
 from gatepost.http.deps import HttpDeps
 from gatepost.http.exchange import Answer, Endpoint
-from gatepost.http.public import docs, health, oauth
+from gatepost.http.public import docs, health, hooks, oauth
 from gatepost.http.v1 import (
     audit,
     clients,
+    domain_health,
+    domain_reports,
     domains,
+    events,
     keys,
     limits,
     messages,
     people,
     policies,
+    queue_actions,
     raw,
+    relay_control,
+    relay_health,
+    relays,
+    routes,
     sending,
+    sites,
+    streams,
+    suppression_files,
     suppressions,
     tenant_limits,
     tenants,
+    webhooks,
 )
 
 __all__ = ["HttpDeps", "create_app", "endpoints"]
@@ -72,8 +84,9 @@ class _App(Litestar):
 def endpoints() -> list[Endpoint]:
     """List every endpoint of the API."""
     parts = (
-        sending, raw, messages, domains, keys, clients, suppressions, policies, people,
-        tenants, tenant_limits, limits, audit, oauth, health, docs,
+        sending, raw, messages, domains, domain_health, domain_reports, keys, clients, sites, suppressions,
+        suppression_files, policies, streams, queue_actions, people, tenants, tenant_limits, limits, relays, relay_health,
+        relay_control, routes, webhooks, events, audit, hooks, oauth, health, docs,
     )  # fmt: skip
     return [endpoint for part in parts for endpoint in part.ENDPOINTS]
 

@@ -35,6 +35,16 @@ async def read_body(request: Request, limit: int, media_type: str = "application
         Refused: unsupported_media_type, payload_too_large; malformed_request when the client went away.
     """
     _check_media_type(request, media_type)
+    return await read_bytes(request, limit)
+
+
+async def read_bytes(request: Request, limit: int) -> bytes:
+    """
+    Read a body whatever its media type, and at most `limit` bytes.
+
+    Raises:
+        Refused: payload_too_large; malformed_request when the client went away.
+    """
     declared = request.header(b"content-length")
     if declared is not None and declared.isdigit() and int(declared) > limit:
         raise _too_large(limit)

@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from gatepost.accept import Acceptor
 from gatepost.clock import Clock
 from gatepost.control import Control
+from gatepost.returns.hooks.desk import HookDesk
 from gatepost.settings import Settings
 from gatepost.store.blobs import Blobs
 from gatepost.store.engine import Engine
 from gatepost.tenants.directory import Directory
+from gatepost.tenants.domain_health import DomainHealth
 from gatepost.tenants.domains import Domains
 from gatepost.tenants.identity import Identity
 from gatepost.tenants.limits import Limits
 from gatepost.tenants.policies import Policies
+from gatepost.tenants.routing import Routing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +27,8 @@ class HttpDeps:
     Attributes:
         is_ready: Returns what keeps this process from working; an empty list is ready.
         limits: Counts requests; None does not.
+        routing: Chooses roads at accept; None knows the default route only.
+        hooks: Takes relays' hooks; None knows none.
     """
 
     engine: Engine
@@ -33,9 +38,12 @@ class HttpDeps:
     directory: Directory
     identity: Identity
     domains: Domains
+    domain_health: DomainHealth
     policies: Policies
     settings: Settings
     clock: Clock
     default_tenant_id: str
     is_ready: Callable[[], Awaitable[list[str]]]
     limits: Limits | None = None
+    routing: Routing | None = None
+    hooks: HookDesk | None = None

@@ -9,7 +9,8 @@ Not here: which endpoints exist (v1, public), how JSON is read (decode), sockets
 Bugs: the body of a request that needs none is not read, and so never counted against a limit; it is thrown away.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl
@@ -40,12 +41,18 @@ _encoder = msgspec.json.Encoder()
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What goes back."""
+    """
+    What goes back.
+
+    Attributes:
+        stream: An answer without end, instead of a body.
+    """
 
     status: int = 200
     body: bytes = b""
     content_type: bytes = JSON
     headers: Sequence[tuple[bytes, bytes]] = ()
+    stream: AsyncGenerator[bytes, None] | None = None
 
 
 def as_json(value: Any, status: int = 200, headers: Sequence[tuple[bytes, bytes]] = ()) -> Answer:
@@ -234,6 +241,9 @@ def serve(deps: HttpDeps, endpoints: Sequence[Endpoint]) -> Callable[[AsgiScope,
             answer = fail(error, request.scope)
         if told := request.rates(endpoint):
             answer = replace(answer, headers=[*answer.headers, *told])
+        if answer.stream is not None:
+            await _send_stream(answer, answer.stream, request, send)
+            return
         await send_answer(answer, request.id, send)
         if answer.status == 404:  # after the answer, which says and takes the same whether the object is another tenant's or nobody's
             await _tell_reach(request)
@@ -308,6 +318,31 @@ async def send_answer(answer: Answer, identity: str, send: Send) -> None:
         headers.append((b"content-length", b"%d" % len(answer.body)))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body, "more_body": False})
+
+
+async def _send_stream(answer: Answer, stream: AsyncGenerator[bytes, None], request: Request, send: Send) -> None:
+    """Write an answer without end, until it ends, or the client goes."""
+    headers = [(b"request-id", request.id.encode()), *ALWAYS, *answer.headers, (b"content-type", answer.content_type)]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+
+    async def write() -> None:
+        async for part in stream:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+
+    async def until_gone() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    tasks = [] if request.method == "HEAD" else [asyncio.ensure_future(write()), asyncio.ensure_future(until_gone())]
+    try:
+        if tasks:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await stream.aclose()
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def _read_query(raw: bytes, known: Sequence[str]) -> dict[str, str]:

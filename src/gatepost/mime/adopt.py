@@ -4,7 +4,7 @@ A finished message is taken as it is: checked, its steering read, the fewest fie
 Arrives: a `RawSubmission`, from SMTP or from the raw call. Leaves: a `Draft`.
 Removed: Bcc, Return-Path, X-Gatepost-…. Added: Date and Message-ID where they lack (RFC 6409 §8.2, §8.3). Nothing else
 changes, because a signature of the caller's own may lie over the rest.
-Standards: RFC 5322 §3.6, RFC 6409, RFC 6854 is not followed: From is exactly one mailbox, never a group.
+Standards: RFC 5322 §3.6, RFC 6409, RFC 8689 §3, RFC 6854 is not followed: From is exactly one mailbox, never a group.
 Not here: fields as JSON (checks, compose); whether the sender may use the From domain (accept).
 """
 
@@ -48,6 +48,9 @@ _MESSAGE_ID = re.compile(r"<([!-;=?-~]{1,900})>")
 _DIGITS = re.compile(r"[0-9]{1,9}")
 _MAX_SUBJECT = 998
 _MAX_HOPS = 100  # RFC 5321 §6.3
+_MAX_PASSES = 3
+"""Times that a message may have come through this gateway before: mail is forwarded by systems that send through it, too."""
+_OWN_HOP = re.compile(r"by (\S+) \(Gatepost\)[^;]{0,40} id (msg_[0-9a-z]{26})")
 
 
 def adopt(raw: RawSubmission, *, message_id: str, hostname: str, now: Instant, limits: Limits) -> Draft:
@@ -59,7 +62,7 @@ def adopt(raw: RawSubmission, *, message_id: str, hostname: str, now: Instant, l
         hostname: Domain of such a Message-ID.
 
     Raises:
-        Refused: payload_too_large; or validation_failed with a fault for each thing wrong, whose pointer is a header's name.
+        Refused: payload_too_large, mail_loop; or validation_failed with a fault for each thing wrong, whose pointer is a header's name.
     """
     content = raw.content
     if len(content) > limits.message_bytes:
@@ -68,11 +71,11 @@ def adopt(raw: RawSubmission, *, message_id: str, hostname: str, now: Instant, l
     fields, body_at = _read(content, limits)
     by_name = _index(fields)
     faults = _repeated(by_name) + _encoding_faults(content, body_at, fields)
-    if len(by_name.get("received", ())) > _MAX_HOPS:
-        faults.append(Fault("Received", "mail_loop", f"the message came through more than {_MAX_HOPS} servers: it runs in a loop"))
+    earlier_ids = _stop_loops(by_name, raw, hostname)
     sender = _sender(by_name, faults)
     header_id = _message_id(by_name, faults)
-    steering = _steering([field for field in fields if field.lower.startswith(_STEERING)], raw.steering, now, faults)
+    outside = replace(raw.steering, ignores_tls_policy=True) if _is_tls_optional(by_name) else raw.steering
+    steering = _steering([field for field in fields if field.lower.startswith(_STEERING)], outside, now, faults)
     types = by_name.get("content-type", [])
     if len(types) < 2:
         fault = check_structure(content, body_at, types[0].raw if types else None, limits)
@@ -98,7 +101,32 @@ def adopt(raw: RawSubmission, *, message_id: str, hostname: str, now: Instant, l
         steering=steering,
         ret=raw.ret,
         envid=raw.envid,
+        earlier_ids=earlier_ids,
     )
+
+
+def _stop_loops(by_name: dict[str, list[Field]], raw: RawSubmission, hostname: str) -> tuple[str, ...]:
+    """
+    Refuse what goes round; return our identifiers of a message that came through here before.
+
+    Raises:
+        Refused: mail_loop.
+    """
+    received = by_name.get("received", [])
+    if len(received) >= _MAX_HOPS:
+        raise _loop("Received", f"the message came through {len(received)} servers: it runs in a loop")
+    delivered_to = {field.text().lower() for field in by_name.get("delivered-to", ())}
+    for recipient in raw.recipients if delivered_to else ():
+        if str(recipient.address).lower() in delivered_to:
+            raise _loop("Delivered-To", f"the message was delivered to {recipient.address} already: it runs in a loop")
+    hops = [found for field in received if (found := _OWN_HOP.search(field.text())) is not None and found[1].lower() == hostname.lower()]
+    if len(hops) >= _MAX_PASSES:
+        raise _loop("Received", f"the message came through this gateway {len(hops)} times already: it runs in a loop")
+    return tuple(found[2] for found in hops)
+
+
+def _loop(place: str, detail: str) -> Refused:
+    return Refused("mail_loop", detail, (Fault(place, "mail_loop", detail),))
 
 
 def _check_octets(content: bytes, limits: Limits) -> None:
@@ -172,6 +200,12 @@ def _mailbox(field: Field, faults: list[Fault]) -> Mailbox | None:
     return None
 
 
+def _is_tls_optional(by_name: dict[str, list[Field]]) -> bool:
+    """Tell whether the sender would rather have the message arrive in plain text than not at all (RFC 8689 §3)."""
+    fields = by_name.get("tls-required", [])
+    return len(fields) == 1 and fields[0].text().strip().lower() == "no"
+
+
 def _message_id(by_name: dict[str, list[Field]], faults: list[Fault]) -> str | None:
     fields = by_name.get("message-id", [])
     if not fields:
@@ -200,7 +234,7 @@ def _steering(fields: list[Field], outside: Steering, now: Instant, faults: list
             faults.append(Fault(field.name, "duplicate_header", f"{field.name} is there twice"))
         elif what in {"template", "variables"}:
             faults.append(Fault(field.name, "unsupported", "templates are not supported here"))
-        elif what in {"stream", "scheduled-at", "ttl", "idempotency-key"} or what.startswith("metadata-"):
+        elif what in {"stream", "scheduled-at", "ttl", "idempotency-key", "require-tls", "route"} or what.startswith("metadata-"):
             values[what], places[what] = text, field.name
             if what.startswith("metadata-"):
                 metadata[field.name[len(_STEERING) + len("metadata-") :]] = text
@@ -212,12 +246,20 @@ def _steering(fields: list[Field], outside: Steering, now: Instant, faults: list
         tags=tuple(tags) or outside.tags,
         metadata=metadata,
         idempotency_key=values.get("idempotency-key", outside.idempotency_key),
+        route=values.get("route", outside.route),
+        requires_tls=_yes_or_no(values["require-tls"], places["require-tls"], faults) if "require-tls" in values else outside.requires_tls,
     )
     faults += _steering_faults(steering)
     return _timed(steering, values, places, now, faults)
 
 
-_PLACES = (("/stream", "Stream"), ("/tags", "Tag"), ("/idempotency_key", "Idempotency-Key"))
+def _yes_or_no(text: str, place: str, faults: list[Fault]) -> bool:
+    if text.lower() not in {"true", "false"}:
+        faults.append(Fault(place, "invalid_value", "give true or false"))
+    return text.lower() == "true"
+
+
+_PLACES = (("/stream", "Stream"), ("/tags", "Tag"), ("/idempotency_key", "Idempotency-Key"), ("/route", "Route"))
 
 
 def _steering_faults(steering: Steering) -> list[Fault]:

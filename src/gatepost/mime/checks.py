@@ -10,7 +10,8 @@ import re
 
 from gatepost.domain.address import MAX_NAME, Mailbox
 from gatepost.domain.errors import Fault
-from gatepost.domain.message import STREAMS, Attachment, Steering, Submission
+from gatepost.domain.message import Attachment, Steering, Submission
+from gatepost.domain.stream import NAME
 from gatepost.settings import Limits
 
 MAX_SUBJECT = 2_000
@@ -49,6 +50,43 @@ OURS = frozenset(
 
 OUR_PREFIXES = ("content-", "x-gatepost-", "arc-", "resent-")
 
+TAKEN = frozenset(
+    [
+        "archived-at",
+        "auto-submitted",
+        "autocrypt",
+        "comments",
+        "disposition-notification-to",
+        "expires",
+        "feedback-id",
+        "importance",
+        "in-reply-to",
+        "keywords",
+        "list-archive",
+        "list-help",
+        "list-id",
+        "list-owner",
+        "list-post",
+        "list-subscribe",
+        "list-unsubscribe",
+        "list-unsubscribe-post",
+        "mail-followup-to",
+        "message-context",
+        "organization",
+        "original-message-id",
+        "precedence",
+        "priority",
+        "references",
+        "sensitivity",
+        "supersedes",
+        "thread-index",
+        "thread-topic",
+        "tls-required",
+        "user-agent",
+    ]
+)
+"""Fields that a caller may set by name (RFC 5322, 2156, 2369, 2919, 3834, 8058, 8689 and what readers know), beside `X-…`."""
+
 _ONCE = frozenset({"in-reply-to", "references", "list-unsubscribe", "list-unsubscribe-post", "list-id", "precedence", "auto-submitted"})
 _ASCII_ONLY = frozenset({"in-reply-to", "references", "list-unsubscribe", "list-unsubscribe-post"})
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
@@ -59,6 +97,7 @@ _WORD = r"[A-Za-z0-9!#$&^_.+-]{1,100}"
 _CONTENT_TYPE = re.compile(rf"{_WORD}/{_WORD}")
 _CONTENT_ID = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.@-]{1,200}")
 _PRINTABLE = re.compile(r"[!-~](?:[ -~]*[!-~])?")
+_ROUTE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:, -]{0,199}")
 
 
 def check_submission(submission: Submission, limits: Limits) -> list[Fault]:
@@ -87,10 +126,12 @@ def check_steering(steering: Steering) -> list[Fault]:
         Faults with JSON pointers.
     """
     faults = []
-    if steering.stream not in STREAMS:
-        faults.append(Fault("/stream", "unknown_stream", f"there is no such stream; there are {', '.join(STREAMS)}"))
+    if not NAME.fullmatch(steering.stream):
+        faults.append(Fault("/stream", "unknown_stream", "a stream's name has small letters, digits, - and _"))
     faults += _tag_faults(steering.tags)
     faults += _metadata_faults(steering.metadata)
+    if steering.route is not None and not _ROUTE.fullmatch(steering.route):
+        faults.append(Fault("/route", "invalid_route", "a route is named by letters, digits, - and _; roads are divided by commas"))
     key = steering.idempotency_key
     if key is not None and not (_PRINTABLE.fullmatch(key) and len(key) <= MAX_IDEMPOTENCY_KEY):
         detail = f"an idempotency key is 1 to {MAX_IDEMPOTENCY_KEY} printable ASCII characters"
@@ -146,7 +187,7 @@ def _header_faults(headers: tuple[tuple[str, str], ...], limits: Limits) -> list
     for name, value in headers:
         lower = name.lower()
         place = pointer("headers", name if name.isprintable() else ascii(name)[1:-1])
-        faults += _name_faults(place, name, lower) or text_faults(place, value, MAX_HEADER)
+        faults += _name_faults(place, name, lower, limits) or text_faults(place, value, MAX_HEADER)
         if lower in _ONCE and lower in seen:
             faults.append(Fault(place, "duplicate_header", f"{name} can only be given once"))
         if lower in _ASCII_ONLY and (not value.isascii() or len(max(value.split(), key=len, default="")) > 900):
@@ -155,11 +196,14 @@ def _header_faults(headers: tuple[tuple[str, str], ...], limits: Limits) -> list
     return faults
 
 
-def _name_faults(place: str, name: str, lower: str) -> list[Fault]:
+def _name_faults(place: str, name: str, lower: str, limits: Limits) -> list[Fault]:
     if not _HEADER_NAME.fullmatch(name):
         return [Fault(place, "invalid_header_name", "a header's name is 1 to 76 printable ASCII characters without colon and space")]
     if lower in OURS or lower.startswith(OUR_PREFIXES):
         return [Fault(place, "reserved_header", f"{name} cannot be set as a header; it is made from the other fields")]
+    if lower not in TAKEN and not lower.startswith("x-") and lower not in map(str.lower, limits.more_headers):
+        detail = f"{name} is not among the headers that are taken; name it X-{name}, or ask the operator to add it to limits.more_headers"
+        return [Fault(place, "header_not_allowed", detail)]
     return []
 
 

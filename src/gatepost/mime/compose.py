@@ -11,6 +11,7 @@ Bugs: none known.
 import re
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import lru_cache
 from itertools import count
 
@@ -52,8 +53,13 @@ def compose(submission: Submission, *, message_id: str, hostname: str, now: Inst
         content=content,
         is_8bit=not content.isascii(),
         is_smtputf8=any(box.address.needs_smtputf8 for box in everyone),
-        steering=submission.steering,
+        steering=replace(submission.steering, ignores_tls_policy=True) if _is_tls_optional(submission) else submission.steering,
     )
+
+
+def _is_tls_optional(submission: Submission) -> bool:
+    """Tell whether the sender would rather have the message arrive in plain text than not at all (RFC 8689 §3)."""
+    return any(name.lower() == "tls-required" and value.strip().lower() == "no" for name, value in submission.headers)
 
 
 def message_id_for(message_id: str, hostname: str, sender: Mailbox) -> str:

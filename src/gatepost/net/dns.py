@@ -1,100 +1,58 @@
 """
-DNS for delivery: which hosts take a domain's mail, and which addresses a host has.
+DNS for delivery: which hosts take a domain's mail, which addresses a host has, and what else a domain says of itself.
 
-Arrives: names. Leaves: answers that keep apart what must not be confused: no such domain, no such record, a domain
-that takes no mail, and a resolver that failed, which is our trouble and never a bounce.
+Arrives: names. Leaves: answers that keep apart what must not be confused (dns_answers).
 Cached by the records' TTL, within bounds; negative answers too. When the resolver fails, the last good answer is used
-for up to a day.
-Standards: RFC 5321 §5.1 (MX, implicit MX), RFC 7505 (null MX), RFC 2308 (negative caching).
-Not here: the order in which hosts are tried (egress.smtp.plan), DNSSEC and TLSA (not built yet).
+for up to a day. Verification of a domain asks past the cache: its owner has just changed it.
+Standards: RFC 5321 §5.1 (MX, implicit MX), RFC 7505 (null MX), RFC 2308 (negative caching), RFC 6698 (TLSA).
+Not here: the question itself (dns_asking), remembering (dns_cache), the order of MX hosts (egress.smtp.plan), which mail
+system takes a domain (policy.sites).
 """
 
 import asyncio
 import ipaddress
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Final, Protocol, TypeVar, cast
-
-import dns.asyncresolver
-import dns.exception
-import dns.name
-import dns.rdatatype
-import dns.resolver
+from collections.abc import Callable
+from typing import Literal, Protocol, TypeVar
 
 from gatepost.clock import Clock
+from gatepost.net.dns_answers import (
+    AddressAnswer,
+    Addresses,
+    MxAnswer,
+    MxHosts,
+    NameAnswer,
+    Names,
+    NoAddresses,
+    NoDomain,
+    NoMx,
+    NoNames,
+    NoTexts,
+    NoTlsa,
+    NullMx,
+    ResolverFailed,
+    TextAnswer,
+    Texts,
+    TlsaAnswer,
+    TlsaRecords,
+)
+from gatepost.net.dns_asking import Asking, Failure, Found, Missing, bounded
+from gatepost.net.dns_cache import STALE_S, AnswerCache, Fresh
+from gatepost.net.families import Families
 
-MIN_TTL_S: Final = 30.0
-MAX_TTL_S: Final = 3_600.0
-NEGATIVE_TTL_S: Final = 60.0
-FAILURE_TTL_S: Final = 5.0
-STALE_S: Final = 86_400.0
-CACHED_NAMES: Final = 20_000
+__all__ = [
+    "STALE_S", "AddressAnswer", "Addresses", "DnsResolver", "FullResolver", "KnownTexts", "MxAnswer", "MxHosts", "NameAnswer", "Names",
+    "NoAddresses", "NoDomain", "NoMx", "NoNames", "NoTexts", "NoTlsa", "NullMx", "PolicyResolver", "Resolver", "ResolverFailed",
+    "TextAnswer", "TextResolver", "Texts", "TlsaAnswer", "TlsaRecords",
+]  # fmt: skip
 
-
-@dataclass(frozen=True, slots=True)
-class MxHosts:
-    """The domain's mail hosts as (preference, name), in no order."""
-
-    hosts: tuple[tuple[int, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class NullMx:
-    """The domain says that it takes no mail (RFC 7505)."""
-
-
-@dataclass(frozen=True, slots=True)
-class NoMx:
-    """The domain exists and has no MX: its own address is meant (RFC 5321 §5.1)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Addresses:
-    """IP addresses as text; never empty."""
-
-    addresses: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class NoAddresses:
-    """The name exists and has no address."""
-
-
-@dataclass(frozen=True, slots=True)
-class NoDomain:
-    """There is no such name (NXDOMAIN)."""
-
-
-@dataclass(frozen=True, slots=True)
-class ResolverFailed:
-    """No usable answer: SERVFAIL, a timeout, no resolver."""
-
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Texts:
-    """TXT records, each with its strings joined; never empty."""
-
-    texts: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class NoTexts:
-    """The name exists and has no TXT record."""
-
-
-MxAnswer = MxHosts | NullMx | NoMx | NoDomain | ResolverFailed
-AddressAnswer = Addresses | NoAddresses | NoDomain | ResolverFailed
-TextAnswer = Texts | NoTexts | NoDomain | ResolverFailed
+A = TypeVar("A")
 
 
 class TextResolver(Protocol):
     """Answers about TXT records, for the checks of a sender's domain."""
 
     async def txt(self, name: str) -> TextAnswer:
-        """Ask for a name's TXT records. Total: failures are answers."""
+        """Ask for a name's TXT records, as they are this moment. Total: failures are answers."""
         ...
 
 
@@ -110,144 +68,176 @@ class Resolver(Protocol):
         ...
 
 
-_Answer = TypeVar("_Answer")
+class KnownTexts(TextResolver, Protocol):
+    """Answers about TXT records that need not be of this moment, too."""
+
+    async def known_txt(self, name: str) -> TextAnswer:
+        """Ask for a name's TXT records, remembered for their TTL. Total."""
+        ...
 
 
-@dataclass(slots=True)
-class _Known:
-    answer: object
-    fresh_until: float
-    stale_until: float
+class PolicyResolver(Resolver, Protocol):
+    """Answers to what TLS has to fulfil, too."""
+
+    async def tlsa(self, host: str, port: int) -> TlsaAnswer:
+        """Ask for the TLSA records of a host's port that DNSSEC vouches for. Total."""
+        ...
+
+    async def is_secure_alias(self, name: str) -> bool:
+        """Tell whether a name is an alias, and DNSSEC vouches for that, whatever it leads to (RFC 7672 §2.2.2). Total."""
+        ...
+
+
+class FullResolver(PolicyResolver, KnownTexts, Protocol):
+    """Answers to every question that Gatepost has."""
+
+    async def ptr(self, address: str) -> NameAnswer:
+        """Ask which names an IP address has. Total."""
+        ...
+
+    async def family(self, host: str, kind: Literal["A", "AAAA"]) -> AddressAnswer:
+        """Ask for a host's addresses of one family, whichever are used for delivery. Total."""
+        ...
 
 
 class DnsResolver:
-    """The real resolver: dnspython on the event loop, with a cache."""
+    """
+    The real resolver: dnspython on the event loop, with a cache.
 
-    def __init__(self, *, server: str, timeout_s: float, clock: Clock, use_ipv6: bool = False) -> None:
+    Attributes:
+        families: What is known of IPv6 and IPv4 from here; who connects tells it.
+    """
+
+    def __init__(self, *, server: str, timeout_s: float, clock: Clock, use_ipv6: bool = False, trust_ad: str = "auto") -> None:
         """
         Set up without asking anything.
 
         Args:
             server: `host:port` of the resolver, the host an IP address; empty is the system's configuration.
             timeout_s: For one answer, all tries included.
+            use_ipv6: Whether `addresses` has IPv6 addresses too.
+            trust_ad: When the resolver is believed about DNSSEC: `always`, `never`, `auto` when it is on this machine.
 
         Raises:
             ValueError: `server` is not an IP address with a port.
         """
-        self._timeout_s = timeout_s
-        self._clock = clock
+        self._asking = Asking(server=server, timeout_s=timeout_s, trust_ad=trust_ad)
+        self._cache = AnswerCache(clock)
         self._use_ipv6 = use_ipv6
-        self._cache: OrderedDict[tuple[str, str], _Known] = OrderedDict()
-        self._asking: dict[tuple[str, str], asyncio.Future[object]] = {}
-        self._resolver = _configured(server, timeout_s)
+        self.families = Families(clock)
 
     async def mx(self, domain: str) -> MxAnswer:
         """Ask which hosts take mail for a domain. Total: failures are answers."""
-        return await self._cached(("MX", domain.lower()), lambda: self._ask_mx(domain))
+        return await self._cached(domain, "MX", _mx)
 
     async def addresses(self, host: str) -> AddressAnswer:
-        """Ask for a host's addresses; an IP address is its own answer. Total: failures are answers."""
+        """Ask for a host's addresses, in the order to try them; an IP address is its own answer. Total: failures are answers."""
+        if not self._use_ipv6 or _is_ip(host):
+            return await self.family(host, "A")
+        six, four = await asyncio.gather(self.family(host, "AAAA"), self.family(host, "A"))
+        return self._both(six, four)
+
+    async def family(self, host: str, kind: Literal["A", "AAAA"]) -> AddressAnswer:
+        """Ask for a host's addresses of one family; an IP address is its own answer. Total."""
         if _is_ip(host):
             return Addresses((host,))
-        return await self._cached(("A", host.lower()), lambda: self._ask_addresses(host))
+        return await self._cached(host, kind, _addresses)
 
     async def txt(self, name: str) -> TextAnswer:
         """Ask for a name's TXT records, past the cache: whoever verifies a domain has just changed them. Total."""
-        found = await self._ask(name, "TXT")
-        if not isinstance(found, dns.resolver.Answer):
-            return NoTexts() if isinstance(found, NoAddresses) else found
-        return Texts(tuple(b"".join(record.strings).decode("utf-8", "replace") for record in found))
+        return _texts(await self._asking.ask(name, "TXT"), name)
 
-    async def _cached(self, key: tuple[str, str], ask: Callable[[], Awaitable[tuple[_Answer, float]]]) -> _Answer:
-        known = self._cache.get(key)
-        if known is not None and known.fresh_until > self._clock.monotonic():
-            return cast("_Answer", known.answer)
-        future: asyncio.Future[object] | None = self._asking.get(key)
-        if future is None:
-            # A task of its own: one caller's cancellation must not fail the others that wait for the same name.
-            future = asyncio.ensure_future(self._refresh(key, ask))
-            self._asking[key] = future
-            future.add_done_callback(lambda _: self._asking.pop(key, None))
-        return cast("_Answer", await asyncio.shield(future))
+    async def known_txt(self, name: str) -> TextAnswer:
+        """Ask for a name's TXT records, remembered for their TTL. Total."""
+        return await self._cached(name, "TXT", _texts)
 
-    async def _refresh(self, key: tuple[str, str], ask: Callable[[], Awaitable[tuple[_Answer, float]]]) -> object:
-        answer, ttl_s = await ask()
-        now = self._clock.monotonic()
-        known = self._cache.get(key)
-        if isinstance(answer, ResolverFailed):
-            if known is not None and known.stale_until > now:
-                known.fresh_until = now + FAILURE_TTL_S
-                return known.answer
-            self._remember(key, _Known(answer, now + FAILURE_TTL_S, now))
-        else:
-            self._remember(key, _Known(answer, now + ttl_s, now + STALE_S))
-        return answer
+    async def tlsa(self, host: str, port: int) -> TlsaAnswer:
+        """Ask for the TLSA records of a host's port that DNSSEC vouches for. Total."""
+        return await self._cached(f"_{port}._tcp.{host}", "TLSA", _tlsa)
 
-    def _remember(self, key: tuple[str, str], known: _Known) -> None:
-        self._cache[key] = known
-        self._cache.move_to_end(key)
-        if len(self._cache) > CACHED_NAMES:
-            self._cache.popitem(last=False)
+    async def is_secure_alias(self, name: str) -> bool:
+        """Tell whether a name is an alias, and DNSSEC vouches for that, whatever it leads to. Total."""
+        answer = await self._cached(name, "CNAME", _names)
+        return isinstance(answer, Names) and answer.is_secure
 
-    async def _ask_mx(self, domain: str) -> tuple[MxAnswer, float]:
-        found = await self._ask(domain, "MX")
-        if not isinstance(found, dns.resolver.Answer):
-            return (NoMx() if isinstance(found, NoAddresses) else found), NEGATIVE_TTL_S
-        hosts = tuple((record.preference, record.exchange.to_text(omit_final_dot=True).lower()) for record in found)
+    async def ptr(self, address: str) -> NameAnswer:
+        """Ask which names an IP address has; a text that is none has no names. Total."""
+        if not _is_ip(address):
+            return NoDomain()
+        return await self._cached(ipaddress.ip_address(address).reverse_pointer, "PTR", _names)
+
+    async def _cached(self, name: str, kind: str, read: Callable[[Found | Missing | Failure, str], A]) -> A:
+        lower = name.lower()
+        # that there was no TLSA record must not be believed while nobody can say: then mail waits (RFC 7672 §2.1.2)
+        stale_s = 0.0 if kind == "TLSA" else STALE_S
+
+        async def ask() -> Fresh[A]:
+            found = await self._asking.ask(lower, kind)
+            match found:
+                case Found():
+                    return Fresh(read(found, lower), bounded(found.ttl_s), stale_s=stale_s)
+                case Missing():
+                    return Fresh(read(found, lower), found.ttl_s, stale_s=stale_s)
+                case Failure():
+                    return Fresh(read(found, lower), 0.0, is_failure=True)
+
+        return await self._cache.get((kind, lower), ask)
+
+    def _both(self, six: AddressAnswer, four: AddressAnswer) -> AddressAnswer:
+        """Join the two families: what was found counts, even if the other half failed."""
+        found = [answer for answer in (six, four) if isinstance(answer, Addresses)]
+        if not found:
+            return six if isinstance(six, ResolverFailed) else four
+        return Addresses(
+            self.families.ordered([address for answer in found for address in answer.addresses]),
+            is_secure=all(answer.is_secure for answer in found),
+            name=found[0].name,
+        )
+
+
+def _mx(found: Found | Missing | Failure, name: str) -> MxAnswer:
+    if isinstance(found, Found):
+        hosts = tuple((record.preference, record.exchange.to_text(omit_final_dot=True).lower()) for record in found.records)
         named = tuple((preference, host) for preference, host in hosts if host not in {".", "@", ""})
-        return (MxHosts(named) if named else NullMx()), _ttl(found)
-
-    async def _ask_addresses(self, host: str) -> tuple[AddressAnswer, float]:
-        kinds = ["AAAA", "A"] if self._use_ipv6 else ["A"]
-        answers = await asyncio.gather(*[self._ask(host, kind) for kind in kinds])
-        found = [answer for answer in answers if isinstance(answer, dns.resolver.Answer)]
-        if found:
-            return Addresses(tuple(record.address for answer in found for record in answer)), min(_ttl(answer) for answer in found)
-        failures = [answer for answer in answers if isinstance(answer, ResolverFailed)]
-        missing = next((answer for answer in answers if not isinstance(answer, dns.resolver.Answer)), NoAddresses())
-        return (failures[0] if failures else missing), NEGATIVE_TTL_S
-
-    async def _ask(self, name: str, kind: str) -> dns.resolver.Answer | NoAddresses | NoDomain | ResolverFailed:
-        """Ask for one type of record; NODATA is NoAddresses here whatever the type."""
-        if self._resolver is None:
-            return ResolverFailed("no resolver is configured on this machine")
-        try:
-            question = dns.name.from_text(name if name.endswith(".") else name + ".")
-            return await self._resolver.resolve(question, kind, lifetime=self._timeout_s, search=False)
-        except dns.resolver.NXDOMAIN:
-            return NoDomain()
-        except dns.resolver.NoAnswer:
-            return NoAddresses()
-        except dns.exception.Timeout:
-            return ResolverFailed(f"no answer about {name} {kind} within {self._timeout_s:g} s")
-        except (dns.name.LabelTooLong, dns.name.NameTooLong, dns.name.EmptyLabel, dns.name.BadEscape):
-            return NoDomain()
-        except (dns.exception.DNSException, OSError) as error:
-            return ResolverFailed(f"{name} {kind}: {_reason(error)}")
+        return MxHosts(named, found.is_secure, found.ttl_s) if named else NullMx(found.is_secure)
+    if isinstance(found, Missing):
+        return NoMx(found.is_secure) if found.is_name else NoDomain(found.is_secure)
+    return ResolverFailed(found.detail)
 
 
-def _configured(server: str, timeout_s: float) -> dns.asyncresolver.Resolver | None:
-    if not server:
-        try:
-            return dns.asyncresolver.Resolver()
-        except dns.resolver.NoResolverConfiguration:
-            return None
-    host, _, port = server.rpartition(":")
-    address = str(ipaddress.ip_address(host.strip("[]")))
-    resolver = dns.asyncresolver.Resolver(configure=False)
-    resolver.nameservers = [address]
-    resolver.port = int(port)
-    resolver.timeout = max(0.2, timeout_s / 2)  # one lost datagram must not use up the whole time
-    return resolver
+def _addresses(found: Found | Missing | Failure, name: str) -> AddressAnswer:
+    if isinstance(found, Found):
+        canonical = "" if found.canonical == name.removesuffix(".") else found.canonical
+        return Addresses(tuple(record.address for record in found.records), found.is_secure, canonical)
+    if isinstance(found, Missing):
+        return NoAddresses(found.is_secure) if found.is_name else NoDomain(found.is_secure)
+    return ResolverFailed(found.detail)
 
 
-def _ttl(answer: dns.resolver.Answer) -> float:
-    ttl = answer.rrset.ttl if answer.rrset is not None else 0
-    return min(max(float(ttl), MIN_TTL_S), MAX_TTL_S)
+def _texts(found: Found | Missing | Failure, name: str) -> TextAnswer:
+    if isinstance(found, Found):
+        return Texts(tuple(b"".join(record.strings).decode("utf-8", "replace") for record in found.records), found.is_secure)
+    if isinstance(found, Missing):
+        return NoTexts(found.is_secure) if found.is_name else NoDomain(found.is_secure)
+    return ResolverFailed(found.detail)
 
 
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+def _tlsa(found: Found | Missing | Failure, name: str) -> TlsaAnswer:
+    if isinstance(found, Failure):
+        return ResolverFailed(found.detail)
+    if isinstance(found, Missing) or not found.is_secure:
+        return NoTlsa()
+    from gatepost.wire.dane import Tlsa  # noqa: PLC0415 - doors ask for none
+
+    return TlsaRecords(tuple(Tlsa(one.usage, one.selector, one.mtype, bytes(one.cert)) for one in found.records))
+
+
+def _names(found: Found | Missing | Failure, name: str) -> NameAnswer:
+    if isinstance(found, Found):
+        return Names(tuple(record.target.to_text(omit_final_dot=True).lower() for record in found.records), found.is_secure)
+    if isinstance(found, Missing):
+        return NoNames(found.is_secure) if found.is_name else NoDomain(found.is_secure)
+    return ResolverFailed(found.detail)
 
 
 def _is_ip(text: str) -> bool:

@@ -2,33 +2,24 @@
 JSON from another server over HTTPS: OpenID providers, key sets.
 
 Arrives: a URL from the settings, or from what a server named there said. Leaves: the decoded object.
-No redirect is followed, answers are bounded in size and time, and plain HTTP is spoken on this machine only.
+Not here: sockets, limits of size and time, which URLs are safe (http_client).
 Bugs: a connection is made for each request: these are few.
 """
 
 import base64
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote_plus, urlsplit
+from urllib.parse import quote_plus, urlencode
 
 import msgspec
 
-_MAX_BYTES = 512 * 1024
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+from gatepost.net.http_client import HttpClient, HttpFault, HttpRequest, is_safe_url, shown_url
+
+__all__ = ["FetchFailed", "get_json", "is_safe_url", "post_form"]
 
 
 class FetchFailed(Exception):  # noqa: N818
     """The other server could not be asked, or its answer is no use; one sentence for an operator, without secrets."""
-
-
-def is_safe_url(url: str) -> bool:
-    """Tell whether a URL may be asked: over TLS, or on this machine."""
-    try:
-        parsed = urlsplit(url)
-        is_here = parsed.hostname in _LOOPBACK
-    except ValueError:
-        return False
-    return parsed.scheme in ({"https", "http"} if is_here else {"https"}) and bool(parsed.hostname) and parsed.username is None
 
 
 async def get_json(url: str, *, timeout_s: float, bearer: str = "") -> dict[str, Any]:
@@ -41,7 +32,7 @@ async def get_json(url: str, *, timeout_s: float, bearer: str = "") -> dict[str,
     headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
     status, found = await _ask("GET", url, headers, None, timeout_s)
     if status != 200:
-        raise FetchFailed(f"{_shown(url)} answered {status}")
+        raise FetchFailed(f"{shown_url(url)} answered {status}")
     return found
 
 
@@ -67,29 +58,16 @@ async def post_form(
 async def _ask(
     method: str, url: str, headers: dict[str, str], fields: Mapping[str, str] | None, timeout_s: float
 ) -> tuple[int, dict[str, Any]]:
-    if not is_safe_url(url):
-        raise FetchFailed(f"{_shown(url)} is not asked: only https:// is, and http:// on this machine")
-    import aiohttp  # noqa: PLC0415 - most gateways ask nobody
-
+    if fields is not None:
+        headers = {**headers, "Content-Type": "application/x-www-form-urlencoded"}
+    body = b"" if fields is None else urlencode(fields).encode()
+    client = HttpClient(timeout_s=timeout_s)
     try:
-        async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=timeout_s), auto_decompress=False) as session,
-            session.request(
-                method, url, data=fields, headers={"Accept": "application/json", "Accept-Encoding": "identity", **headers},
-                allow_redirects=False,
-            ) as answer,
-        ):  # fmt: skip
-            body = bytearray()
-            async for chunk in answer.content.iter_chunked(16_384):
-                body += chunk
-                if len(body) > _MAX_BYTES:
-                    raise FetchFailed(f"{_shown(url)} answered with more than {_MAX_BYTES} bytes")
-            return answer.status, msgspec.json.decode(bytes(body), type=dict[str, Any])
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        raise FetchFailed(f"{_shown(url)} cannot be reached: {type(error).__name__}") from error
+        answer = await client.ask(HttpRequest(method=method, url=url, headers=headers, body=body))
+        return answer.status, msgspec.json.decode(answer.body, type=dict[str, Any])
+    except HttpFault as error:
+        raise FetchFailed(str(error)) from error
     except (msgspec.DecodeError, RecursionError):
-        raise FetchFailed(f"{_shown(url)} answered with something that is no JSON object") from None
-
-
-def _shown(url: str) -> str:
-    return url.partition("?")[0][:200]
+        raise FetchFailed(f"{shown_url(url)} answered with something that is no JSON object") from None
+    finally:
+        await client.close()

@@ -101,6 +101,41 @@ def attempted(*, address: str, **fields: Any) -> None:
         _log.info("attempted", address=mask(address), **fields)
 
 
+def failed_over(**fields: Any) -> None:
+    """Mail leaves a road that fails, or takes nothing, for another one of its route."""
+    if _is_info:
+        _log.info("failed_over", **fields)
+
+
+def notified(**fields: Any) -> None:
+    """A bounce message to a sender is in the queue."""
+    if _is_info:
+        _log.info("notified", **fields)
+
+
+def reported(*, address: str, **fields: Any) -> None:
+    """A report came back about a recipient, and was acted on."""
+    if _is_info:
+        _log.info("reported", address=mask(address), **_tidy(fields))
+
+
+def returned(**fields: Any) -> None:
+    """Something came back that nothing follows from: an automatic answer, a report about nobody we know."""
+    if _is_info:
+        _log.info("returned", **_tidy(fields))
+
+
+def suppressed(*, address: str, **fields: Any) -> None:
+    """An address is on its tenant's suppression list now, because of what came back."""
+    if _is_info:
+        _log.info("suppressed", address=mask(address), **fields)
+
+
+def blocked(**fields: Any) -> None:
+    """Another system refuses our mail for our own sake: what we send, or from where, has to be looked at."""
+    _log.warning("blocked", **_tidy(fields))
+
+
 def changed(what: str, **fields: Any) -> None:
     """Somebody changed a key, a domain, a suppression, a site or a message."""
     _log.info("changed", what=what, **_tidy(fields))
@@ -108,6 +143,7 @@ def changed(what: str, **fields: Any) -> None:
 
 SECURITY_EVENTS: Final = {
     "key_refused": "a key or token is unknown, revoked, ended, comes from a network that it may not, or its tenant is suspended",
+    "hook_refused": "a relay's hook was called by somebody who could not show that they are the provider",
     "client_refused": "an OAuth client could not prove itself, or asked for what it may not have",
     "assertion_refused": "a client's signed assertion is not valid, or was used before",
     "scope_refused": "a key, client or person asked for something outside of its scopes",

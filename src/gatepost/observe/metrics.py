@@ -50,12 +50,31 @@ delivery_seconds = Histogram(
 )
 recipients_final = Counter("gatepost_recipients_final_total", "Recipients that reached a final status", ["status"])
 possible_duplicates = Counter("gatepost_possible_duplicates_total", "Attempts whose connection broke after the content was sent")
+failovers = Counter("gatepost_failovers_total", "Recipients that left a road for another, by road and cause", ["road", "cause"])
+road_state = Gauge(
+    "gatepost_road_state", "A road's breaker: 0 closed, 1 half open, 2 open, 3 switched off", ["road"], multiprocess_mode="mostrecent"
+)
+road_score = Gauge("gatepost_road_score", "A road's health, 0 to 100", ["road"], multiprocess_mode="mostrecent")
 results_fenced = Counter("gatepost_results_fenced_total", "Results refused because the shard had another owner by then")
 shards_owned = Gauge("gatepost_shards_owned", "Shards that this process owns", ["node"], multiprocess_mode="livesum")
 shards_taken_over = Counter("gatepost_shards_taken_over_total", "Shards taken from an owner whose lease ended")
+bounce_messages = Counter(
+    "gatepost_bounce_messages_total", "Reports to senders by mail: failed, delayed, delivered or relayed; or suppressed", ["action"]
+)
+reports = Counter(
+    "gatepost_reports_total",
+    "What came back, by who said it: what happened to a recipient, unknown, too_early, or nothing to do",
+    ["by", "result"],
+)
+suppressions_found = Counter("gatepost_suppressions_found_total", "Addresses suppressed because of what came back", ["reason"])
+hooks = Counter("gatepost_hooks_total", "Events sent to webhooks, by result", ["result"])
+look_ups = Counter("gatepost_site_look_ups_total", "Domains whose mail system was asked of DNS: found, or failed", ["result"])
 in_flight = Gauge("gatepost_recipients_in_flight", "Recipients in memory for delivery", multiprocess_mode="livesum")
 certificate_expires_seconds = Gauge(
     "gatepost_certificate_expires_seconds", "Time until a certificate of the doors ends, by its name", ["name"], multiprocess_mode="livesum"
+)
+inbound_connections = Gauge(
+    "gatepost_inbound_connections", "Open connections of the listener for return paths and reports", multiprocess_mode="livesum"
 )
 connections = Gauge("gatepost_smtp_connections", "Open connections of the SMTP door", multiprocess_mode="livesum")
 

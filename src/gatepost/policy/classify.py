@@ -1,83 +1,73 @@
 """
-Why a server refused: from its reply to a category.
+Why mail was refused: the one classifier, for replies at delivery and for mail that comes back later.
 
-Arrives: a reply and the command it answered. Leaves: a category and the id of the rule that said so.
-The rules are data, in `classify.toml`. They look for plain words, never for patterns, so no text can make them slow.
+Arrives: a reply and the command it answered; or what a report says about one recipient, best statement first.
+Leaves: a category, the id of the rule that found it, and the codes that were read.
+The rules are data, in `classify.toml`; an operator's file goes over them (`feedback.rules_file`).
 Standards: RFC 3463 and the IANA registry of enhanced status codes, RFC 5321 §4.2.2.
-Not here: whether the recipient is tried again (that is the reply code's first digit); bounce messages (not built yet).
+Not here: whether the recipient is tried again (that is the reply code's first digit); reading reports (feedback).
 """
 
-import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.resources import files
 
 from gatepost.domain.outcome import Category, Reply
+from gatepost.domain.severity import Severity
+from gatepost.policy.classify_rules import Evidence, Rule, Rules, boilerplate, shipped_rules
+from gatepost.policy.classify_text import MAX_TEXT, comparable, reply_code, status_code
 
 NO_RULE = "none"
 """Rule id where none matched."""
 
+_MAX_STATEMENTS = 8
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class Statement:
     """
-    One rule; an empty condition matches everything.
+    Something that a report says about one recipient.
 
     Attributes:
-        enhanced: `subject.detail`, or `subject.` for a whole subject.
-        words: Lower-case text, any of which must occur.
+        text: As it was written.
+        status: The Status field, where there is one; a code within the text is believed before it.
+        stage: The command that was answered, where it is known.
+        action: failed, delayed; empty where nothing is said.
+        senders: Addresses in lower case, of the one whose mail came back: what is said about them is said about the sender.
     """
 
-    id: str
+    text: str
+    status: str = ""
+    stage: str = ""
+    host: str = ""
+    action: str = ""
+    senders: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What a recipient's statements came to; codes are None where none was read, severity is where the category says it."""
+
     category: Category
-    stages: frozenset[str] = frozenset()
-    codes: frozenset[int] = frozenset()
-    enhanced: frozenset[str] = frozenset()
-    words: tuple[str, ...] = ()
-
-    def matches(self, code: int, status: str, text: str, stage: str) -> bool:
-        """Tell whether all conditions hold; `status` is `subject.detail`, `text` is in lower case."""
-        if self.stages and stage not in self.stages:
-            return False
-        if self.codes and code not in self.codes:
-            return False
-        if self.enhanced and status not in self.enhanced and status.partition(".")[0] + "." not in self.enhanced:
-            return False
-        return not self.words or any(word in text for word in self.words)
+    rule: str
+    smtp_code: int | None = None
+    enhanced_code: str | None = None
+    severity: Severity | None = None
 
 
-def load_rules() -> tuple[Rule, ...]:
-    """
-    Read the rules that are shipped with the package.
-
-    Raises:
-        ValueError: The file is not well-formed, or two rules have one id.
-    """
-    tables = tomllib.loads(files(__package__).joinpath("classify.toml").read_text("utf-8"))["rule"]
-    rules = tuple(_rule(table) for table in tables)
-    if len({rule.id for rule in rules}) != len(rules):
-        raise ValueError("two rules have one id")
-    return rules
+def use_rules(rules: Rules | None) -> None:
+    """Take other rules for this process, such as `load_rules(settings.feedback.rules_file)`; None takes the shipped ones."""
+    _Active.rules = rules
+    _classify.cache_clear()
 
 
-def _rule(table: dict[str, object]) -> Rule:
-    def listed(key: str) -> list[object]:
-        value = table.get(key, [])
-        if not isinstance(value, list) or set(table) - {"id", "category", "stages", "codes", "enhanced", "words"}:
-            raise ValueError(f"rule {table.get('id')}: {key} is no list, or an unknown key")
-        return value
-
-    return Rule(
-        id=str(table["id"]),
-        category=Category(str(table["category"])),
-        stages=frozenset(str(stage) for stage in listed("stages")),
-        codes=frozenset(int(str(code)) for code in listed("codes")),
-        enhanced=frozenset(str(status) for status in listed("enhanced")),
-        words=tuple(str(word) for word in listed("words")),
-    )
+def active_rules() -> Rules:
+    """Give the rules that this process uses."""
+    return _Active.rules or shipped_rules()
 
 
-RULES = load_rules()
+class _Active:
+    rules: Rules | None = None
 
 
 def classify(reply: Reply, stage: str) -> tuple[Category, str]:
@@ -92,9 +82,63 @@ def classify(reply: Reply, stage: str) -> tuple[Category, str]:
 
 @lru_cache(maxsize=4_096)
 def _classify(code: int, enhanced: str, text: str, stage: str) -> tuple[Category, str]:
-    status = enhanced.partition(".")[2]
+    rule = active_rules().first(Evidence(text=comparable(text), code=code, status=enhanced, stage=stage))
+    return (rule.category, rule.id) if rule else (Category.UNDETERMINED, NO_RULE)
+
+
+def judge(statements: Sequence[Statement], rules: Rules | None = None) -> Judgement:
+    """
+    Name the reason for which mail to one recipient came back.
+
+    The first statement that says enough counts; where all are weak, the first weak one does. Codes come from the first
+    statements that have any.
+
+    Args:
+        statements: Best first: what the other server said, then what the report's writer says, then what stands around it.
+    """
+    weak: Rule | None = None
+    evidence = [_evidence(statement) for statement in statements[:_MAX_STATEMENTS]]
+    code = next((one.code for one in evidence if one.code), None)
+    status = next((one.status for one in evidence if one.status), None)
+    for one in evidence:
+        rule = (rules or active_rules()).first(one)
+        if rule is not None and not rule.weak:
+            return Judgement(category=rule.category, rule=rule.id, smtp_code=code, enhanced_code=status, severity=rule.severity)
+        weak = weak or rule
+    if weak is None:
+        return Judgement(category=Category.UNDETERMINED, rule=NO_RULE, smtp_code=code, enhanced_code=status)
+    return Judgement(category=weak.category, rule=weak.id, smtp_code=code, enhanced_code=status, severity=weak.severity)
+
+
+def _without_boilerplate(text: str) -> str:
+    for words in boilerplate():
+        text = text.replace(words, " ")
+    return text
+
+
+def _with_senders_named(statement: Statement) -> str:
+    text = statement.text[:MAX_TEXT]
     lowered = text.lower()
-    for rule in RULES:
-        if rule.matches(code, status, lowered, stage):
-            return rule.category, rule.id
-    return Category.UNDETERMINED, NO_RULE
+    for address in statement.senders:
+        at = lowered.find(address)
+        while at >= 0:
+            text = text[:at] + " sender " + text[at + len(address) :]
+            lowered = text.lower()
+            at = lowered.find(address, at)
+    return text
+
+
+@lru_cache(maxsize=64)
+def _evidence(statement: Statement) -> Evidence:
+    code = reply_code(statement.text)
+    said, given = status_code(statement.text, code), status_code(statement.status) or ""
+    status = said if said and not (said.endswith(".0.0") and given) else given
+    return Evidence(
+        text=_without_boilerplate(comparable(_with_senders_named(statement))),
+        code=code or 0,
+        status=status or "",
+        stage=statement.stage,
+        host=statement.host,
+        action=statement.action,
+        is_report=True,
+    )

@@ -17,12 +17,14 @@ from typing import Protocol
 from gatepost.clock import Clock
 from gatepost.domain.errors import Fault, Refused
 from gatepost.domain.message import Draft, Submission
+from gatepost.domain.route import SANDBOX
 from gatepost.domain.screening import ABOUT_FILES, ABOUT_RECIPIENTS, Finding, Policy, Strictness, policy_of
 from gatepost.domain.tenant import Caller
 from gatepost.mime.files import files_of, html_of
 from gatepost.net.dns import Resolver
 from gatepost.observe import metrics
-from gatepost.policy import active, attachments, links, values
+from gatepost.policy import active, alignment, attachments, links, values
+from gatepost.policy.alignment import Standing
 from gatepost.policy.attachments import File
 from gatepost.policy.recipients import disposable_domains
 from gatepost.policy.typos import parse_list
@@ -45,10 +47,20 @@ class PolicySource(Protocol):
         ...
 
 
+class StandingSource(Protocol):
+    """Knows the domains whose signatures receivers cannot verify."""
+
+    def find(self, tenant_id: str, domain: str) -> Standing | None:
+        """Return what speaks for such a domain; None for every other."""
+        ...
+
+
 class Screener:
     """The rules, ready to be asked."""
 
-    def __init__(self, *, settings: Settings, policies: PolicySource, resolver: Resolver, clock: Clock) -> None:
+    def __init__(
+        self, *, settings: Settings, policies: PolicySource, resolver: Resolver, clock: Clock, standings: StandingSource | None = None
+    ) -> None:
         """
         Read the lists; ask nothing yet.
 
@@ -58,6 +70,7 @@ class Screener:
         screening = settings.screening
         self._limits = settings.limits
         self._policies = policies
+        self._standings = standings if settings.egress.default_route != SANDBOX else None  # what never leaves needs no proof
         self._defaults = defaults_of(screening)
         self._default_policy = policy_of(self._defaults)
         self._built: dict[str, tuple[Mapping[str, str], Policy]] = {}
@@ -85,6 +98,7 @@ class Screener:
         found += self._of_variables(submission, policy)
         found += self._of_files(draft, submission, policy)
         found += self._of_html(draft, submission, policy)
+        found += self._of_alignment(caller, draft, submission, policy)
         warnings = _settle(found, policy) if found else []
         asks_dns = policy.recipient_domains is not Strictness.OFF
         if asks_dns or self._scanners.wants(caller, draft):
@@ -131,6 +145,15 @@ class Screener:
             return []
         place = "/html" if submission is not None else "Content-Type"
         return [finding for html in self._html(draft, submission) for finding in _of_html(html[:_MAX_HTML], place, policy)]
+
+    def _of_alignment(self, caller: Caller, draft: Draft, submission: Submission | None, policy: Policy) -> list[Finding]:
+        if self._standings is None or caller.is_test or policy.alignment is Strictness.OFF:
+            return []
+        standing = self._standings.find(caller.tenant_id, draft.header_from.address.domain)
+        if standing is None:
+            return []
+        told = alignment.trouble(standing, draft.envelope_from.domain if draft.envelope_from is not None else "")
+        return [Finding("alignment", Fault("/from" if submission is not None else "From", "dmarc_unaligned", told))] if told else []
 
     def _html(self, draft: Draft, submission: Submission | None) -> list[str]:
         if submission is None:

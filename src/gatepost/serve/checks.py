@@ -17,7 +17,6 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +26,11 @@ from gatepost.app.listening import CannotListen, bind
 from gatepost.app.parts import create_engine, create_resolver, listen_address, with_hostnames
 from gatepost.app.secrets import master_keys, unsealed
 from gatepost.clock import DAY, SystemClock
+from gatepost.domain.route import RoadKind, roads_of
 from gatepost.net.certificate import Place, read_facts
 from gatepost.net.dns import ResolverFailed
+from gatepost.serve import outside_checks
+from gatepost.serve.finding import Finding
 from gatepost.settings import InvalidSettings, Loaded
 from gatepost.store import opening
 from gatepost.store.errors import MasterKeyRefused, StorageUnavailable
@@ -43,15 +45,6 @@ _NO_SPACE = 100 << 20
 _SLOW_FSYNC_S = 0.05
 _FEW_FILES = 4096
 _RENEW_BEFORE_DAYS = 14
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One check's result: `ok`, `warning` or `failed`, and one sentence."""
-
-    check: str
-    status: str
-    detail: str
 
 
 def examine(data_dir: Path, flags: dict[str, Any]) -> list[Finding]:
@@ -76,8 +69,17 @@ def examine(data_dir: Path, flags: dict[str, Any]) -> list[Finding]:
         _ports,
         _names,
         _files,
+        outside_checks.sources,
+        outside_checks.domains,
     ]
-    return findings + [_safely(check, loaded) for check in checks]
+    return findings + [_safely(check, loaded) for check in checks] + _relays(loaded)
+
+
+def _relays(loaded: Loaded) -> list[Finding]:
+    try:
+        return outside_checks.relays(loaded)
+    except Exception as error:  # noqa: BLE001 - as below
+        return [Finding("relays", "failed", f"{type(error).__name__}: {error}")]
 
 
 def _safely(check: Callable[[Loaded], Finding], loaded: Loaded) -> Finding:
@@ -188,10 +190,14 @@ def _durability(loaded: Loaded) -> Finding:
     return Finding("disk write", "warning" if took_s > _SLOW_FSYNC_S else "ok", f"4 KiB written and fsync'd in {took_s * 1000:.1f} ms")
 
 
+def _goes_to_mx(loaded: Loaded) -> bool:
+    return any(road.kind is RoadKind.MX for road in roads_of(loaded.settings.egress.default_route))
+
+
 def _dns(loaded: Loaded) -> Finding:
     answer = asyncio.run(create_resolver(loaded.settings, SystemClock()).mx("example.com"))
     if isinstance(answer, ResolverFailed):
-        is_needed = loaded.settings.egress.default_route == "mx"
+        is_needed = _goes_to_mx(loaded)
         return Finding("dns", "failed" if is_needed else "warning", f"the resolver does not answer: {answer.detail}")
     return Finding("dns", "ok", "the resolver answers")
 
@@ -281,7 +287,7 @@ def _listening(data_dir: Path) -> dict[str, str]:
 
 def _names(loaded: Loaded) -> Finding:
     name = with_hostnames(loaded.settings).egress.hostname
-    if loaded.settings.egress.default_route == "mx" and "." not in name:
+    if _goes_to_mx(loaded) and "." not in name:
         return Finding("host name", "warning", f"{name!r} is no full name; receivers of mail want one: set egress.hostname")
     return Finding("host name", "ok", f"{name} (machine: {socket.gethostname()})")
 

@@ -317,6 +317,8 @@ def announcement(loaded: Loaded, listening: dict[str, str]) -> list[str]:
             lines.append("Mail   goes to the sandbox: nothing leaves this machine (egress.default_route)")
         case "mx":
             lines.append("Mail   goes straight to the recipients' mail servers")
+        case route if "," in route:
+            lines.append(f"Mail   really goes out, by the first of these roads that works: {route}")
         case relay:
             lines.append(f"Mail   goes to the relay {relay}")
     lines.append(f"Data   {loaded.data_dir.absolute()}")

@@ -6,7 +6,9 @@ that holds the value, for secrets), command-line flags. An unknown option is ref
 how mail is sent.
 """
 
+import datetime as dt
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,9 +19,11 @@ import msgspec
 from msgspec import Meta, Struct
 
 from gatepost.settings.checks import InvalidSettings, check
-from gatepost.settings.sections import Relay, Section, Settings
+from gatepost.settings.sections import Section, Settings
 
 _PREFIX = "GATEPOST_"
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+_PART = re.compile(r'"([^"]*)"|([^."]+)')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +83,8 @@ def options(loaded: Loaded) -> list[Option]:
     found = []
     for section, kind in get_type_hints(Settings).items():
         group = getattr(loaded.settings, section)
-        if section == "relays":
-            found += [_option(loaded, f"relays.{name}", Relay, relay) for name, relay in group.items()]
+        if isinstance(group, dict):
+            found += [_option(loaded, f"{section}.{_quoted(name)}", type(one), one) for name, one in group.items()]
         else:
             found.append(_option(loaded, section, kind, group))
     return [option for group_options in found for option in group_options]
@@ -92,6 +96,9 @@ def _option(loaded: Loaded, prefix: str, kind: type[Struct], group: Struct) -> l
         name, value = f"{prefix}.{field.name}", getattr(group, field.name)
         if isinstance(value, Section):
             found += _option(loaded, name, type(value), value)
+        elif isinstance(value, dict) and value and isinstance(next(iter(value.values())), Section):
+            for key, one in value.items():
+                found += _option(loaded, f"{name}.{_quoted(key)}", type(one), one)
         else:
             origin = _origin(loaded.origins, name)
             found.append(Option(name=name, value=value, default=_default_of(field), help=_help_of(field.type), origin=origin))
@@ -123,7 +130,7 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 def _merge(tree: dict[str, Any], origins: dict[str, str], values: dict[str, Any], origin: str, prefix: str = "") -> None:
     for key, value in values.items():
-        name = f"{prefix}{key}"
+        name = f"{prefix}{_quoted(key)}"
         if isinstance(value, dict):
             _merge(tree, origins, value, origin, f"{name}.")
         else:
@@ -132,12 +139,22 @@ def _merge(tree: dict[str, Any], origins: dict[str, str], values: dict[str, Any]
 
 
 def _set(tree: dict[str, Any], name: str, value: Any) -> None:
-    *parents, leaf = name.split(".")
+    *parents, leaf = _parts(name)
     for parent in parents:
         tree = tree.setdefault(parent, {})
         if not isinstance(tree, dict):
             raise InvalidSettings(f"{name}: {parent} is not a section")
     tree[leaf] = value
+
+
+def _quoted(key: str) -> str:
+    """Write a key as TOML does: one with dots, such as a site's name, stands in quotes."""
+    return key if _BARE.fullmatch(key) else f'"{key}"'
+
+
+def _parts(name: str) -> list[str]:
+    """Split an option's name at its dots, those in quotes apart."""
+    return [bare or quoted for quoted, bare in _PART.findall(name)]
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
@@ -155,9 +172,16 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
 
 
 def _is_option(name: str) -> bool:
-    section, _, leaf = name.partition(".")
-    kind = get_type_hints(Settings).get(section)
-    return isinstance(kind, type) and leaf in {field.name for field in msgspec.structs.fields(kind)}
+    """Tell whether there is an option of this name; the second part of one in a table is its entry's."""
+    kind: Any = Settings
+    for part in name.split("."):
+        if (member := _table_of(kind)) is not None:
+            kind = member
+        elif isinstance(kind, type) and issubclass(kind, Struct) and part in (hints := get_type_hints(kind)):
+            kind = hints[part]
+        else:
+            return False
+    return True
 
 
 def _read_secret(variable: str, path: str) -> str:
@@ -196,7 +220,8 @@ def _stringify(tree: dict[str, Any], kind: Any) -> dict[str, Any]:
         elif isinstance(value, dict) and (member := _table_of(hint)) is not None:
             shaped[key] = {name: _stringify(one, member) if isinstance(one, dict) else one for name, one in value.items()}
         else:
-            shaped[key] = str(value) if hint is str and isinstance(value, int | float) and not isinstance(value, bool) else value
+            is_other = isinstance(value, int | float | dt.date) and not isinstance(value, bool)
+            shaped[key] = str(value) if hint is str and is_other else value
     return shaped
 
 

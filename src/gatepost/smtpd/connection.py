@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, assert_never, cast
 
 from gatepost import ids
 from gatepost.domain.errors import Refused
-from gatepost.domain.message import RawSubmission
+from gatepost.domain.message import RawSubmission, Steering
 from gatepost.domain.tenant import Caller
 from gatepost.net.peer import Peer, parse_peer
 from gatepost.smtpd.inside_tls import InsideTls
@@ -199,6 +199,7 @@ class SmtpConnection(asyncio.Protocol):
             requires_tls=not self._peer.is_loopback,
         )
         self._machine.why_not_now = self._door.why_not_now
+        self._machine.why_not_to = self._door.why_not_to
         # Until it may send mail a client has one command's time in all: small talk wins nothing.
         self._anonymous_until_s = self._door.clock.monotonic() + self._door.settings.command_timeout_s
         self._advance()
@@ -339,6 +340,7 @@ class SmtpConnection(asyncio.Protocol):
                 content=message.content,
                 ret=message.ret,
                 envid=message.envid,
+                steering=Steering(requires_tls=message.requires_tls, needs_requiretls=message.requires_tls),
             ),
         )
         return accepted.message_id

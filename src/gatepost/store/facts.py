@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row
 
 from gatepost.domain.event import Event
 from gatepost.observe import maillog
-from gatepost.store import bulk, sealing
+from gatepost.store import bulk, feed, sealing
 from gatepost.store.errors import SealBroken
 from gatepost.store.keyring import Keyring
 from gatepost.store.schema import attempt, capture, event, message
@@ -73,7 +73,7 @@ def insert_events(conn: Connection, events: Sequence[Event]) -> None:
             }
             for one in events
         ]
-        bulk.insert(conn, event, rows)
+        bulk.execute(conn, feed.insertion(conn.dialect.name), rows)
 
 
 def insert_captures(conn: Connection, rows: Sequence[dict[str, Any]]) -> None:

@@ -48,7 +48,8 @@ def insert(
     Args:
         messages: By the tables' columns, with the fields of `SEALED` in the clear.
         bodies: `message_id`, `encoding` and `data`.
-        recipients: By the table's columns, with `address`, `address_key` (see `Address.key`) and `orcpt` in the clear.
+        recipients: By the table's columns, with `address`, `address_key` (see `Address.key`) and `orcpt` in the clear; `route`
+            may be missing where it is the message's.
     """
     ring = sealing.keyring_of(conn)
     owners = {row["id"]: (row["tenant_id"], day_of_id(row["id"])) for row in messages}
@@ -78,7 +79,8 @@ def _place_of_body(message_id: str, encoding: str) -> str:
 
 
 def _sealed_recipient(conn: Connection, ring: Keyring, row: dict[str, Any], tenant_id: str, day: int) -> dict[str, Any]:
-    made = {name: row[name] for name in _PLAIN_RECIPIENT}
+    made = {name: row[name] for name in _PLAIN_RECIPIENT if name != "route"}
+    made["route"] = row.get("route")
     place = f"recipient/{row['message_id']}/{row['n']}"
     made["sealed"] = ring.seal(conn, _encode((row["address"], row["orcpt"])), tenant_id, place, day)
     made["address_hash"] = sealing.keyed_hash(conn, row["address_key"])
@@ -165,12 +167,35 @@ def _material(conn: Connection, ring: Keyring, row: Any) -> Material:
     return Material._make([*row[:9], data, opened[0], opened[5], None])
 
 
+def has_recipient(conn: Connection, tenant_id: str, message_ids: Sequence[str], keys: Sequence[str]) -> bool:
+    """
+    Tell whether a tenant's messages went to one of some addresses.
+
+    Args:
+        keys: Of addresses, see `Address.key`.
+    """
+    hashes = [sealing.keyed_hash(conn, key) for key in keys]
+    columns = recipient.c
+    wanted = (columns.message_id.in_(message_ids), columns.tenant_id == tenant_id, columns.address_hash.in_(hashes))
+    return conn.execute(sa.select(columns.n).where(*wanted).limit(1)).first() is not None
+
+
+def sources(conn: Connection, message_ids: Sequence[str]) -> dict[str, str]:
+    """Return the doors that some messages came by."""
+    found: dict[str, str] = {}
+    for start in range(0, len(message_ids), 500):
+        rows = conn.execute(sa.select(message.c.id, message.c.source).where(message.c.id.in_(message_ids[start : start + 500])))
+        found |= {row.id: row.source for row in rows}
+    return found
+
+
 class RecipientFacts(NamedTuple):
     """
     What a delivery needs of a recipient.
 
     Attributes:
         broken: Why the address cannot be opened; it is empty then.
+        route: The roads chosen for it; None is the message's.
     """
 
     message_id: str
@@ -179,6 +204,7 @@ class RecipientFacts(NamedTuple):
     address: str
     orcpt: str | None
     broken: SealBroken | None = None
+    route: str | None = None
 
 
 def addresses(conn: Connection, message_ids: Sequence[str]) -> dict[tuple[str, int], RecipientFacts]:
@@ -188,15 +214,15 @@ def addresses(conn: Connection, message_ids: Sequence[str]) -> dict[tuple[str, i
     found: dict[tuple[str, int], RecipientFacts] = {}
     for start in range(0, len(message_ids), _CHUNK):
         chunk = list(message_ids[start : start + _CHUNK])
-        statement = sa.select(columns.message_id, columns.n, columns.notify, columns.tenant_id, columns.sealed).where(
+        statement = sa.select(columns.message_id, columns.n, columns.notify, columns.tenant_id, columns.sealed, columns.route).where(
             columns.message_id.in_(chunk)
         )
-        for message_id, n, notify, tenant_id, sealed in conn.execute(statement):
+        for message_id, n, notify, tenant_id, sealed, route in conn.execute(statement):
             try:
                 address, orcpt = _decode(ring.unseal(conn, sealed, tenant_id, f"recipient/{message_id}/{n}"))
-                found[message_id, n] = RecipientFacts(message_id, n, notify, address, orcpt)
+                found[message_id, n] = RecipientFacts(message_id, n, notify, address, orcpt, None, route)
             except SealBroken as error:
-                found[message_id, n] = RecipientFacts(message_id, n, notify, "", None, error)
+                found[message_id, n] = RecipientFacts(message_id, n, notify, "", None, error, route)
     return found
 
 
@@ -208,11 +234,24 @@ _UPDATE_RECIPIENT = (
 )
 
 
+_SET_SITE = (
+    sa.update(recipient)
+    .where(recipient.c.message_id == sa.bindparam("b_message_id"), recipient.c.n == sa.bindparam("b_n"))
+    .values(site=sa.bindparam("b_site"))
+)
+
+
 def update_recipients(conn: Connection, rows: Sequence[dict[str, Any]]) -> None:
     """Set the state of recipients; each row has `b_message_id`, `b_n`, `tenant_id` and all state columns, `last_reply` in the clear."""
     if rows:
         ring = sealing.keyring_of(conn)
         bulk.execute(conn, _UPDATE_RECIPIENT, [_new_state(conn, ring, row) for row in rows])
+
+
+def set_sites(conn: Connection, rows: Sequence[tuple[str, int, str]]) -> None:
+    """Record that recipients (message, number) belong to other sites now."""
+    if rows:
+        bulk.execute(conn, _SET_SITE, [{"b_message_id": message_id, "b_n": n, "b_site": site} for message_id, n, site in rows])
 
 
 def _new_state(conn: Connection, ring: Keyring, row: dict[str, Any]) -> dict[str, Any]:
@@ -235,6 +274,29 @@ def get(conn: Connection, tenant_id: str | None, message_id: str) -> Row[Any] | 
         statement = statement.where(message.c.tenant_id == tenant_id)
     found = _opened(conn, conn.execute(statement))
     return found[0] if found else None
+
+
+def by_id(conn: Connection, message_ids: Iterable[str]) -> dict[str, Row[Any]]:
+    """Return the rows of some messages."""
+    wanted = list(message_ids)
+    found: dict[str, Row[Any]] = {}
+    for start in range(0, len(wanted), _CHUNK):
+        rows = conn.execute(sa.select(message).where(message.c.id.in_(wanted[start : start + _CHUNK])))
+        found |= {row.id: row for row in _opened(conn, rows)}
+    return found
+
+
+def addresses_at(conn: Connection, keys: Iterable[tuple[str, int]]) -> dict[tuple[str, int], str]:
+    """Return the addresses of some recipients (message, number), and no others of their messages."""
+    wanted, ring, columns = list(keys), sealing.keyring_of(conn), recipient.c
+    found: dict[tuple[str, int], str] = {}
+    for start in range(0, len(wanted), _CHUNK):
+        statement = sa.select(columns.message_id, columns.n, columns.tenant_id, columns.sealed).where(
+            sa.tuple_(columns.message_id, columns.n).in_(wanted[start : start + _CHUNK])
+        )
+        for row in conn.execute(statement):
+            found[row.message_id, row.n] = _opened_recipient(conn, ring, row.message_id, row.n, row.tenant_id, row.sealed, None)[0]
+    return found
 
 
 def _opened(conn: Connection, rows: Iterable[Any]) -> list[Row[Any]]:

@@ -4,9 +4,9 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from gatepost import ids
-from gatepost.store.schema import api_key, domain, membership, message, oauth_client, suppression
+from gatepost.store.schema import api_key, domain, membership, message, oauth_client, suppression, webhook
 
-_TABLES = {"msg": message, "dom": domain, "key": api_key, "oac": oauth_client, "sup": suppression}
+_TABLES = {"msg": message, "dom": domain, "key": api_key, "oac": oauth_client, "sup": suppression, "whk": webhook}
 
 
 def owners_of(conn: Connection, identity: str) -> frozenset[str]:

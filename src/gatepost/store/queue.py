@@ -7,45 +7,18 @@ their due time, so that they lie behind all others and cost a look at the queue 
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from gatepost.clock import Instant
-from gatepost.store import bulk
+from gatepost.store import bulk, flows
+from gatepost.store.queue_row import HELD, HELD_BY_HAND, Due
 from gatepost.store.schema import message, queue
 
-HELD = 200_000_000_000_000
-"""Added to the due time of a row that is held; more than any real due time, and still a date."""
-
-
-class Due(NamedTuple):
-    """A queue row."""
-
-    shard: int
-    lane: int
-    due_at: Instant
-    message_id: str
-    n: int
-    tenant_id: str
-    pool: str
-    site: str
-    attempt: int
-    retries: int
-    expires_at: Instant
-
-    @property
-    def is_held(self) -> bool:
-        """True for a row that was put aside."""
-        return self.due_at >= HELD
-
-    @property
-    def planned_at(self) -> Instant:
-        """When it is due, or would be if it were not held."""
-        return self.due_at - HELD if self.is_held else self.due_at
-
+__all__ = ["HELD", "HELD_BY_HAND", "Due"]
 
 _COLUMNS = ", ".join(Due._fields)
 
@@ -58,7 +31,11 @@ _SHARDS = sa.text(
 
 def insert(conn: Connection, rows: Sequence[dict[str, Any]]) -> None:
     """Add rows; the keys are the fields of `Due`."""
-    bulk.insert(conn, queue, rows)
+    bulk.insert(conn, queue, [_with_flow(row) for row in rows])
+
+
+def _with_flow(row: dict[str, Any]) -> dict[str, Any]:
+    return {**row, "flow": flows.flow_of(row["shard"], row["lane"], row["pool"], row["site"], row["tenant_id"])}
 
 
 _SAME = sa.and_(
@@ -121,7 +98,7 @@ def held(conn: Connection, wanted: Sequence[tuple[int, int, int]], without_tenan
 
 def put_aside(conn: Connection, rows: Sequence[Due]) -> None:
     """Hold rows; ones that are gone or moved already do not matter."""
-    _move(conn, [(row, row.due_at + HELD, row.expires_at) for row in rows])
+    move(conn, [(row, row.due_at + HELD, row.expires_at) for row in rows])
 
 
 def put_back(conn: Connection, rows: Sequence[tuple[Due, Instant]]) -> None:
@@ -131,10 +108,11 @@ def put_back(conn: Connection, rows: Sequence[tuple[Due, Instant]]) -> None:
     Args:
         rows: Each with its new end of life.
     """
-    _move(conn, [(row, row.planned_at, expires_at) for row, expires_at in rows])
+    move(conn, [(row, row.planned_at, expires_at) for row, expires_at in rows])
 
 
-def _move(conn: Connection, moves: Sequence[tuple[Due, Instant, Instant]]) -> None:
+def move(conn: Connection, moves: Sequence[tuple[Due, Instant, Instant]]) -> None:
+    """Give rows another due time and another end; ones that are gone or moved already do not matter."""
     values = [{**_key(row), "b_new_due_at": due_at, "b_expires_at": expires_at} for row, due_at, expires_at in moves]
     if values:
         conn.execute(_MOVE, values)

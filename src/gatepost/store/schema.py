@@ -28,6 +28,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.engine import Dialect
 from sqlalchemy.schema import SchemaItem
@@ -402,10 +403,13 @@ recipient = _table(
     Column("updated_at", Instant, nullable=False),
     Column("final_at", Instant),
     Column("notify", Text),
+    Column("route", Text),  # the roads chosen for it, where they are not the message's
     Index("ix_recipient_tenant_id_address_hash_message_id", "tenant_id", "address_hash", "message_id"),
     Index("ix_recipient_tenant_id_status_message_id", "tenant_id", "status", "message_id"),
     CheckConstraint("status IN ({})".format(", ".join(f"'{status.value}'" for status in Status)), name="status"),
 )
+
+_ENDS_SOON = text("expires_at < due_at + 86400000 AND due_at < 100000000000000")
 
 queue = _table(
     "queue",
@@ -415,13 +419,61 @@ queue = _table(
     Column("message_id", Key, primary_key=True),
     Column("n", Integer, primary_key=True, autoincrement=False),
     Column("tenant_id", Key, nullable=False),
+    Column("flow", BigInteger, nullable=False),  # shard, lane, and a hash of pool, site and tenant: store.flows
     Column("pool", Text, nullable=False),
     Column("site", Text, nullable=False),
     Column("attempt", Integer, nullable=False),  # number of the next attempt, from 1
     Column("retries", Integer, nullable=False),  # attempts so far that used up the schedule
     Column("expires_at", Instant, nullable=False),
+    Column("tried", Integer, nullable=False),  # roads of the message's route that failed since its last wait: bit 0 is the first
     Index("ix_queue_message_id_n", "message_id", "n", unique=True),
+    Index("ix_queue_flow_due_at", "flow", "due_at"),
+    # only what ends within a day of its due time and is not held: most mail needs no entry
+    Index("ix_queue_shard_expires_at", "shard", "expires_at", sqlite_where=_ENDS_SOON, postgresql_where=_ENDS_SOON),
 )
+
+# Actions on mail that waits: hold, release, reroute, cancel by query
+
+queue_action = _table(
+    "queue_action",
+    Column("id", Key, primary_key=True),
+    Column("tenant_id", Key),  # NULL: the operator's, on everybody's mail
+    Column("kind", Text, nullable=False),
+    Column("filter", Json, nullable=False),
+    Column("route", Text),  # of a reroute: the new one
+    Column("note", Text, nullable=False),
+    Column("actor_id", Key, nullable=False),
+    Column("actor_name", Text, nullable=False),
+    Column("created_at", Instant, nullable=False, index=True),
+    Column("finished_at", Instant),
+    CheckConstraint("kind IN ('hold', 'release', 'reroute', 'cancel')", name="kind"),
+)
+
+queue_action_shard = _table(
+    "queue_action_shard",  # how far the owner of a shard has come with an action
+    Column("action_id", Key, primary_key=True),
+    Column("shard", SmallInteger, primary_key=True, autoincrement=False),
+    Column("place", Json, nullable=False),  # lane, due_at, message_id, n of the last row that it is done with
+    Column("changed", BigInteger, nullable=False),
+    Column("finished_at", Instant),
+)
+
+# Streams that tenants made, and defaults that they changed
+
+stream = _table(
+    "stream",
+    Column("tenant_id", Key, primary_key=True),
+    Column("name", Key, primary_key=True),
+    Column("lane", SmallInteger, nullable=False),
+    Column("ttl_s", BigInteger),
+    Column("retry", Text),
+    Column("route", Text),
+    Column("window", Json),  # of sending: days, from, until, zone
+    Column("created_at", Instant, nullable=False),
+    Column("changed_at", Instant, nullable=False),
+)
+
+_BY_PROVIDER = text("provider_id IS NOT NULL")
 
 attempt = _table(
     "attempt",
@@ -432,14 +484,19 @@ attempt = _table(
     Column("category", Text),
     Column("code", Integer),
     Column("enhanced", Text),
-    Column("route", Text, nullable=False),
+    Column("route", Text, nullable=False),  # the road that was taken
+    Column("source", Text),
     Column("host", Text),
     Column("peer", Text),
     Column("tls", Text),
+    Column("tls_policy", Text),
+    Column("provider_id", Text),
     Column("started_at", Instant, nullable=False),
     Column("finished_at", Instant, nullable=False),
     Column("sealed", LargeBinary, nullable=False),  # detail, reply, transcript
     CheckConstraint("outcome IN ('delivered', 'deferred', 'failed', 'unknown')", name="outcome"),
+    # only relays name their messages
+    Index("ix_attempt_provider_id", "provider_id", sqlite_where=_BY_PROVIDER, postgresql_where=_BY_PROVIDER),
 )
 
 event = _table(
@@ -451,8 +508,9 @@ event = _table(
     Column("message_id", Key),
     Column("n", Integer),
     Column("data", LargeBinary, nullable=False),
+    Column("feed", BigInteger, nullable=False),  # its place in the order of commits: store.feed
     Index("ix_event_message_id_id", "message_id", "id"),
-    Index("ix_event_tenant_id_id", "tenant_id", "id"),
+    Index("ix_event_tenant_id_feed_id", "tenant_id", "feed", "id"),
 )
 
 capture = _table(
@@ -499,8 +557,282 @@ site_state = _table(
     Column("note", Text, nullable=False),
 )
 
+# Shaping: what the owner of a site knows of what each source sends it, what operators ordered, what warming up used.
+
+flow_state = _table(
+    "flow_state",
+    Column("source", Key, primary_key=True),
+    Column("site", Key, primary_key=True),
+    Column("pool", Key, nullable=False),
+    Column("shard", SmallInteger, nullable=False, index=True),
+    Column("saved_at", Instant, nullable=False),
+    Column("data", Json, nullable=False),  # domain.flow.FlowState without the signal's words
+    Column("signal_sealed", LargeBinary),
+)
+
+site_rule = _table(
+    "site_rule",
+    Column("source", Key, primary_key=True),  # empty: every source
+    Column("site", Key, primary_key=True),  # *: every site
+    Column("limits", Json, nullable=False),
+    Column("suspended_until", Instant),
+    Column("lifted_at", Instant, nullable=False),  # what the gateway itself suspended before goes on
+    Column("note", Text, nullable=False),
+    Column("changed_at", Instant, nullable=False),
+)
+
+warm_up_count = _table(
+    "warm_up_count",
+    Column("source", Key, primary_key=True),
+    Column("site", Key, primary_key=True),
+    Column("day", Integer, primary_key=True, autoincrement=False),  # days since 1970-01-01, UTC
+    Column("used", BigInteger, nullable=False),  # counted up before they are sent
+)
+
 config_version = _table(
     "config_version",
     Column("id", SmallInteger, primary_key=True, autoincrement=False),
     Column("version", BigInteger, nullable=False),
+)
+
+# routing: rules, and what is known of roads
+
+route = _table(
+    "route",  # rules that choose the roads of a message when it is accepted
+    Column("id", Key, primary_key=True),
+    Column("name", Key, nullable=False, unique=True),
+    Column("position", Integer, nullable=False),  # they are asked in this order
+    Column("rule", Json, nullable=False),  # whom it matches, its roads and how one of them is chosen: routes.to_json
+    Column("created_at", Instant, nullable=False),
+)
+
+road_state = _table(
+    "road_state",  # breaker and health of each road, as the dispatch process sees them that uses it
+    Column("road", Key, primary_key=True),
+    Column("source", Key, primary_key=True),  # empty for a relay
+    Column("machine", Key, primary_key=True),  # empty for a relay, which has one owner
+    Column("state", Text, nullable=False),
+    Column("since", Instant, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("retry_at", Instant),  # when a road that is open may be tried again
+    Column("openings", Integer, nullable=False),  # in a row
+    Column("score", Integer, nullable=False),  # 0 to 100
+    Column("counts", Json, nullable=False),  # of the last window: attempts, failures, deferrals, complaints, latency_ms
+    Column("updated_at", Instant, nullable=False),
+    CheckConstraint("state IN ('closed', 'open', 'half_open')", name="state"),
+)
+
+road_override = _table(
+    "road_override",  # roads that a person switched off
+    Column("road", Key, primary_key=True),
+    Column("disabled_at", Instant, nullable=False),
+    Column("note", Text, nullable=False),
+)
+
+# --- what is looked after: store.health
+
+watch_lease = _table(
+    "watch_lease",  # which process looks after what, so that several do it once
+    Column("task", Key, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+)
+
+domain_health = _table(
+    "domain_health",  # what DNS said of a sender's domain when it was last looked at
+    Column("domain_id", Key, primary_key=True),
+    Column("tenant_id", Key, nullable=False),
+    Column("checked_at", Instant, nullable=False),
+    Column("due_at", Instant, nullable=False, index=True),
+    Column("state", Text, nullable=False, index=True),
+    Column("failing_since", Instant),
+    Column("report", Json, nullable=False),
+    CheckConstraint("state IN ('ok', 'broken', 'unknown')", name="state"),
+)
+
+source_health = _table(
+    "source_health",  # what others see of an address that mail leaves from
+    Column("address", Key, primary_key=True),
+    Column("checked_at", Instant, nullable=False),
+    Column("report", Json, nullable=False),
+)
+
+relay_health = _table(
+    "relay_health",  # the last probe of each relay
+    Column("relay", Key, primary_key=True),
+    Column("checked_at", Instant, nullable=False),
+    Column("is_ok", Boolean, nullable=False),
+    Column("failing_since", Instant),
+    Column("report", Json, nullable=False),
+)
+
+relay_minute = _table(
+    "relay_minute",  # attempts at a relay; a row for each node, so that no two update the same one
+    Column("relay", Key, primary_key=True),
+    Column("minute", BigInteger, primary_key=True, autoincrement=False),  # since the epoch
+    Column("node", Key, primary_key=True),
+    Column("attempts", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),  # by the relay's fault
+    Column("slow", BigInteger, nullable=False),
+    Index("ix_relay_minute_minute", "minute"),
+)
+
+# --- what relays were used for: store.relay_use
+
+relay_use = _table(
+    "relay_use",  # recipients by relay and calendar window (UTC): an hour, a day or a month
+    Column("relay", Key, primary_key=True),
+    Column("span", Key, primary_key=True),  # 2026-11-24T13, 2026-11-24 or 2026-11
+    Column("taken", BigInteger, nullable=False),  # of the quota, ahead of use: never less than what was used
+    Column("used", BigInteger, nullable=False),  # sent; counted for days only
+)
+
+# TLS on the way out: policies that were fetched (MTA-STS), and what is counted for reports (RFC 8460)
+
+mta_sts_policy = _table(
+    "mta_sts_policy",
+    Column("domain", Key, primary_key=True),
+    Column("record_id", Text, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("hosts", Json, nullable=False),
+    Column("max_age_s", BigInteger, nullable=False),
+    Column("fetched_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("refresh_at", Instant, nullable=False, index=True),
+    Column("changed_at", Instant, nullable=False, index=True),
+    Column("failing_since", Instant),
+    Column("error", Text, nullable=False),
+    CheckConstraint("mode IN ('enforce', 'testing', 'none')", name="mode"),
+)
+
+tls_result = _table(
+    "tls_result",
+    Column("day", Key, primary_key=True),  # 2026-11-24, UTC
+    Column("domain", Key, primary_key=True),
+    Column("id", Key, primary_key=True),  # hash of policy and failure
+    Column("policy", Json, nullable=False),
+    Column("failure", Json),  # NULL: as the policy asks
+    Column("sessions", BigInteger, nullable=False),
+)
+
+tls_report = _table(
+    "tls_report",
+    Column("day", Key, primary_key=True),
+    Column("domain", Key, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("claimed_at", Instant, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("sent_to", Json, nullable=False),
+    Column("detail", Text, nullable=False),
+    CheckConstraint("state IN ('claimed', 'sent', 'unwanted', 'failed')", name="state"),
+)
+
+# Which mail system takes a domain: store.systems
+
+mail_system = _table(
+    "mail_system",
+    Column("domain", Key, primary_key=True),
+    Column("site", Text),  # NULL: not found out yet
+    Column("asked_at", Instant, nullable=False),  # the newest answer counts
+    Column("expires_at", Instant, nullable=False, index=True),
+    Column("failing_since", Instant),  # DNS has not answered since
+    Column("detail", Text, nullable=False),  # why not
+)
+
+# --- webhooks: store.webhooks (who is told, and how far they are), store.hooks (what is on its way)
+
+webhook = _table(
+    "webhook",
+    Column("id", Key, primary_key=True),
+    Column("tenant_id", Key, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),  # URL, description, headers, secrets
+    Column("events", Json, nullable=False),
+    Column("streams", Json, nullable=False),
+    Column("batch_size", Integer, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("changed_at", Instant, nullable=False),
+    Column("disabled_at", Instant),
+    Column("disabled_reason", Text, nullable=False),
+    Index("ix_webhook_tenant_id_id", "tenant_id", "id"),
+)
+
+webhook_state = _table(
+    "webhook_state",
+    Column("webhook_id", Key, primary_key=True),
+    Column("owner", Text),  # the process that delivers
+    Column("lease_until", Instant, nullable=False),
+    Column("feed", BigInteger, nullable=False),  # the last event that was looked at, by feed and id
+    Column("event_id", Key, nullable=False),
+    Column("seq", BigInteger, nullable=False),  # of the last hook
+    Column("failing_since", Instant),
+    Column("answered_at", Instant),  # with success, the last time
+)
+
+_IS_WAITING = text("status = 'waiting'")
+
+hook = _table(
+    "hook",
+    Column("webhook_id", Key, primary_key=True),
+    Column("event_id", Key, primary_key=True),
+    Column("tenant_id", Key, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("message_id", Key),
+    Column("seq", BigInteger, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("due_at", Instant, nullable=False),  # far away while an earlier hook of the message waits
+    Column("attempts", Integer, nullable=False),  # of the schedule: begins anew with a replay
+    Column("created_at", Instant, nullable=False),
+    Column("tried_at", Instant),
+    Column("code", Integer),
+    Column("latency_ms", Integer),
+    Column("answer_sealed", LargeBinary),  # what was answered, or why nothing was; of failures only
+    Index("ix_hook_webhook_id_due_at_seq", "webhook_id", "due_at", "seq", sqlite_where=_IS_WAITING, postgresql_where=_IS_WAITING),
+    Index("ix_hook_webhook_id_message_id_seq", "webhook_id", "message_id", "seq", sqlite_where=_IS_WAITING, postgresql_where=_IS_WAITING),
+    CheckConstraint("status IN ('waiting', 'delivered', 'failed')", name="status"),
+)
+
+# What comes back afterwards: store.reports
+
+report_seen = _table(
+    "report_seen",  # reports that were acted on: each counts once
+    Column("id", Key, primary_key=True),
+    Column("at", Instant, nullable=False, index=True),
+)
+
+tally = _table(
+    "tally",  # what is counted before anything is done about it: bounces of an inactive mailbox, blocks by a site
+    Column("subject", Key, primary_key=True),
+    Column("item", Key, primary_key=True),
+    Column("at", Instant, nullable=False, index=True),
+)
+
+inbound = _table(
+    "inbound",  # mail and calls that came back and wait to be worked on: store.inbound
+    Column("id", Key, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("source", Key, nullable=False),  # the relay whose hook it is
+    Column("received_at", Instant, nullable=False),
+    Column("due_at", Instant, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("claims", Integer, nullable=False),
+    Column("state", Key, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),  # details, body
+    Index("ix_inbound_state_due_at", "state", "due_at"),
+    CheckConstraint("kind IN ('mail', 'hook')", name="kind"),
+    CheckConstraint("state IN ('waiting', 'quarantined')", name="state"),
+    has_rowid=True,
+)
+
+domain_report = _table(
+    "domain_report",  # DMARC aggregates and TLS reports of verified domains: store.domain_reports
+    Column("id", Key, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("domain", Key, nullable=False),
+    Column("received_at", Instant, nullable=False, index=True),
+    Column("sealed", LargeBinary, nullable=False),
+    Index("ix_domain_report_domain_kind_received_at", "domain", "kind", "received_at"),
+    CheckConstraint("kind IN ('dmarc', 'tls')", name="kind"),
+    has_rowid=True,
 )

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection, Row
+from sqlalchemy.dialects import postgresql, sqlite
 
 from gatepost.clock import Instant
 from gatepost.observe import maillog
@@ -64,6 +65,28 @@ def put(conn: Connection, row: dict[str, Any]) -> bool:
         return False
     conn.execute(sa.insert(suppression), [{**{name: row[name] for name in _PLAIN}, "address_hash": address_hash, "sealed": sealed}])
     return True
+
+
+def put_found(conn: Connection, row: dict[str, Any]) -> bool:
+    """
+    Suppress what reports say; return whether the address may have got mail until now.
+
+    A suppression that lasts longer stays as it is. Two processes may do this at once.
+
+    Args:
+        row: As for `put`.
+    """
+    address_hash = keyed_hash(conn, row["address"])
+    private = msgspec.msgpack.encode((row["address"], row["note"]))
+    place = _place(address_hash, row["stream"])
+    sealed = sealing.seal(conn, private, tenant_id=row["tenant_id"], place=place, at=row["created_at"])
+    insert: Any = postgresql.insert if conn.dialect.name == "postgresql" else sqlite.insert
+    statement = insert(suppression).values({**{name: row[name] for name in _PLAIN}, "address_hash": address_hash, "sealed": sealed})
+    new, old = statement.excluded, suppression.c
+    lasts_longer = sa.and_(old.expires_at.is_not(None), sa.or_(new.expires_at.is_(None), new.expires_at > old.expires_at))
+    changes = {name: getattr(new, name) for name in ("id", "reason", "sealed", "created_at", "expires_at")}
+    statement = statement.on_conflict_do_update(index_elements=["tenant_id", "address_hash", "stream"], set_=changes, where=lasts_longer)
+    return conn.execute(statement.returning(old.id)).first() is not None
 
 
 def _same(tenant_id: str, address_hash: str, stream: str | None) -> sa.ColumnElement[bool]:

@@ -14,7 +14,7 @@ from gatepost.domain.tenant import DEFAULT_TENANT, DkimKey, Domain, DomainStatus
 from gatepost.observe import maillog
 from gatepost.store import audit, sealing
 from gatepost.store.errors import SealBroken
-from gatepost.store.schema import config_version, dkim_key, domain, tenant
+from gatepost.store.schema import config_version, dkim_key, domain, domain_health, tenant
 
 
 def version(conn: Connection) -> int:
@@ -136,8 +136,9 @@ def trust_domain(conn: Connection, domain_id: str, now: Instant) -> None:
 
 
 def remove_domain(conn: Connection, domain_id: str) -> None:
-    """Remove a domain with its DKIM keys."""
+    """Remove a domain with its DKIM keys, and what is known of its health."""
     conn.execute(sa.delete(dkim_key).where(dkim_key.c.domain_id == domain_id))
+    conn.execute(sa.delete(domain_health).where(domain_health.c.domain_id == domain_id))
     conn.execute(sa.delete(domain).where(domain.c.id == domain_id))
     bump_version(conn)
 

@@ -16,8 +16,9 @@ from sqlalchemy import Connection
 
 from gatepost.clock import Clock, Instant
 from gatepost.domain.access import Principal
+from gatepost.domain.stream import DEFAULTS, Stream
 from gatepost.domain.tenant import ApiKey, DkimKey, Domain, Network, OAuthClient, Tenant
-from gatepost.store import credentials, policies, tenants
+from gatepost.store import credentials, policies, streams, tenants
 from gatepost.store.credentials import Stored
 from gatepost.store.engine import Engine
 from gatepost.tenants import keys
@@ -71,6 +72,7 @@ class Snapshot:
     policies: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     domains: Mapping[tuple[str, str], Domain] = field(default_factory=dict)
     signing: Mapping[tuple[str, str], tuple[DkimKey, ...]] = field(default_factory=dict)
+    streams: Mapping[str, Mapping[str, Stream]] = field(default_factory=dict)
 
 
 class Directory:
@@ -132,6 +134,17 @@ class Directory:
         """Return what a tenant changed of the gateway's policy on content; the same object until it changes."""
         return self._snapshot.policies.get(tenant_id, _NO_POLICY)
 
+    def streams(self, tenant_id: str) -> Mapping[str, Stream]:
+        """Return a tenant's streams by name."""
+        return self._snapshot.streams.get(tenant_id, DEFAULTS)
+
+    async def stream(self, tenant_id: str, name: str) -> Stream | None:
+        """Return one of them, after a look into the database when it is not known."""
+        found = self.streams(tenant_id).get(name)
+        if found is None and await self._looks.after_miss():
+            found = self.streams(tenant_id).get(name)
+        return found
+
     async def domain(self, tenant_id: str, name: str) -> Domain | None:
         """Return a tenant's domain by name (lower-case A-labels)."""
         found = self._snapshot.domains.get((tenant_id, name))
@@ -178,6 +191,7 @@ def _load(conn: Connection) -> Snapshot:
         tenants={one.id: one for one in every},
         suspended=frozenset(one.id for one in every if one.suspended_at is not None),
         policies=policies.every(conn),
+        streams={tenant_id: {**DEFAULTS, **own} for tenant_id, own in streams.every(conn).items()},
         **_load_domains(conn),
     )
 

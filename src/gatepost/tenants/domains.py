@@ -9,7 +9,8 @@ A domain belongs to the tenant that verified it first: another tenant may add it
 the operator trusts it for both. Two tenants' keys for one domain never share a selector.
 Standards: RFC 8463 (Ed25519).
 Not here: the records and their checks (dns_records), the signatures (wire.dkim), which keys sign a message (tenants.directory).
-Bugs: a name that DNS does not know any more stays verified until somebody verifies it again.
+Records that break later are domain_health's business.
+Bugs: none known.
 """
 
 import asyncio

@@ -18,6 +18,7 @@ from gatepost.domain.access import KeyMode, Network, Principal, PrincipalKind, R
 from gatepost.domain.address import InvalidAddress, parse_address
 from gatepost.domain.errors import Fault, Refused, invalid
 from gatepost.domain.message import STREAMS
+from gatepost.domain.stream import NAME
 
 T = TypeVar("T")
 
@@ -172,8 +173,8 @@ def _domain(text: str) -> str:
 
 
 def _stream(text: str) -> str:
-    if text not in STREAMS:
-        raise ValueError(f"{text[:80]!r} is none of {', '.join(STREAMS)}")
+    if not NAME.fullmatch(text):
+        raise ValueError(f"{text[:80]!r} is no stream's name, such as {', '.join(STREAMS)}")
     return text
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from gatepost.domain.tenant import DEFAULT_TENANT
 from gatepost.store.errors import SealBroken
 from gatepost.tenants.directory import Directory
 from gatepost.wire.dkim import Signer
@@ -13,6 +14,16 @@ class Signing:
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
         self._signers: dict[str, Signer] = {}
+
+    def gateway_signers(self, domain: str) -> Sequence[Signer]:
+        """
+        Return the signers of a domain of the gateway's own: one of the default tenant's.
+
+        Raises:
+            SealBroken: A key cannot be opened.
+        """
+        tenant = self._directory.tenant_named(DEFAULT_TENANT)
+        return () if tenant is None else self.signers(tenant.id, domain)
 
     def signers(self, tenant_id: str, domain: str) -> Sequence[Signer]:
         """

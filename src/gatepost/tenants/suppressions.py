@@ -7,6 +7,7 @@ Not here: enforcing it (accept), the SQL (store.suppressions).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Row
@@ -47,6 +48,10 @@ class Added:
     rows: Sequence[Row[Any]]
 
 
+_PART = 500
+_PAGE = 1_000
+
+
 class Suppressions:
     """Changes to tenants' suppression lists."""
 
@@ -63,6 +68,40 @@ class Suppressions:
         """
         now = self._clock.now()
         return await self._engine.write(lambda conn: _add(conn, tenant_id, wanted, by, now))
+
+    async def add_in_parts(self, tenant_id: str, wanted: Sequence[Suppression], *, by: Actor) -> int:
+        """
+        Suppress many addresses, some hundred in a transaction; return how many were not suppressed before.
+
+        Raises:
+            StorageUnavailable: Some are suppressed; doing it again completes it.
+        """
+        new = 0
+        for start in range(0, len(wanted), _PART):
+            new += (await self.add(tenant_id, wanted[start : start + _PART], by=by)).new
+        return new
+
+    async def take_away(self, tenant_id: str, after: str | None, limit: int, *, by: Actor) -> list[Row[Any]]:
+        """
+        Read the list to be taken away, the newest first; the audit log tells of it.
+
+        Args:
+            after: Only those older than this id.
+
+        Raises:
+            StorageUnavailable: The database cannot be used now.
+        """
+        rows: list[Row[Any]] = []
+        while len(rows) < limit:
+            most = min(_PAGE, limit - len(rows))
+            page = await self._engine.read(partial(suppressions.page, tenant_id=tenant_id, limit=most, after=after))
+            rows += page
+            if len(page) < most:
+                break
+            after = page[-1].id
+        change = audit.Change(action="suppressions.exported", object_id=tenant_id, tenant_id=tenant_id, after={"rows": len(rows)})
+        await self._engine.write(lambda conn: audit.append(conn, by, change, self._clock.now()))
+        return rows
 
     async def lift(self, tenant_id: str, address: Address, stream: str | None = None, *, by: Actor) -> int:
         """

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
+from gatepost.domain.route import DEFAULT_SOURCE, Source
 from gatepost.net.dial import SocketDialer
 
 DEFAULT_EXTENSIONS = ("PIPELINING", "SIZE 33554432", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "DSN", "CHUNKING")
@@ -295,12 +296,14 @@ class MappedDialer:
     Attributes:
         routes: Address, or `address:port`, to the port on 127.0.0.1. What is not in it is refused.
         dialled: Every address that was asked for, in order.
+        sources: The name of the source of each.
     """
 
     def __init__(self, routes: Mapping[str, int]) -> None:
         """Set the map."""
         self.routes = dict(routes)
         self.dialled: list[str] = []
+        self.sources: list[str] = []
 
     async def connect(
         self,
@@ -311,6 +314,7 @@ class MappedDialer:
         timeout_s: float,
         tls: ssl.SSLContext | None = None,
         server_hostname: str | None = None,
+        source: Source = DEFAULT_SOURCE,
     ) -> None:
         """
         Connect to the peer that stands for an address.
@@ -319,6 +323,7 @@ class MappedDialer:
             OSError: There is none.
         """
         self.dialled.append(host)
+        self.sources.append(source.name)
         local = self.routes.get(f"{host}:{port}", self.routes.get(host))
         if local is None:
             raise ConnectionRefusedError(111, "Connection refused")

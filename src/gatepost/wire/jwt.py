@@ -143,6 +143,22 @@ def sign(claims: Mapping[str, Any], *, typ: str, kid: str, private_jwk: Mapping[
     return text
 
 
+def sign_rs256(claims: Mapping[str, Any], *, kid: str, private_pem: str) -> str:
+    """
+    Make a token, signed with somebody's RSA key, as Google's service accounts have.
+
+    Raises:
+        ValueError: It is no RSA key.
+    """
+    lib = _joserfc()
+    header = {"alg": "RS256", "typ": "JWT", **({"kid": kid} if kid else {})}
+    try:
+        text: str = lib.jwt.encode(header, dict(claims), lib.jwk.RSAKey.import_key(private_pem), algorithms=["RS256"])
+    except lib.errors.JoseError as error:
+        raise ValueError("no RSA key") from error
+    return text
+
+
 def generate_key(kid: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Make an Ed25519 key; return its private and its public part as JWKs."""
     key = _joserfc().jwk.OKPKey.generate_key("Ed25519", {"kid": kid, "alg": "EdDSA", "use": "sig"}, private=True)

@@ -4,7 +4,7 @@ The client's side of an SMTP session, without a socket: bytes from the server in
 Arrives: what the server sent (`receive`), and mail to send (`send`).
 Leaves: bytes to write, a `phase` for whoever holds the socket, and one `Verdict` per recipient.
 Standards: RFC 5321, 3207 (STARTTLS), 4954 (AUTH), 2920 (PIPELINING), 1870 (SIZE), 6152 (8BITMIME), 6531 (SMTPUTF8),
-3030 (CHUNKING), 3461 (DSN), 2034 (enhanced codes).
+3030 (CHUNKING), 3461 (DSN), 2034 (enhanced codes), 8689 (REQUIRETLS).
 Content that a server without 8BITMIME cannot announce is sent as it is, as Exim does: nearly every server takes it, and
 converting would break its signature. The transcript says so.
 Not here: sockets, TLS and time (egress.smtp.session), what a verdict means for the recipient (egress.smtp.outcomes).
@@ -177,6 +177,8 @@ class SmtpClient(Negotiation):
                 self.transcript.note("no 8BITMIME here; 8-bit content is sent as it is")
         if self._has_utf8 and "SMTPUTF8" in offered:
             line += " SMTPUTF8"
+        if mail.requires_tls and self.is_encrypted and "REQUIRETLS" in offered:
+            line += " REQUIRETLS"
         return line + parameters(RET=mail.ret, ENVID=mail.envid) if "DSN" in offered else line
 
     def _recipient_line(self, recipient: MailRecipient) -> str:

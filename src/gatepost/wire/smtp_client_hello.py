@@ -2,7 +2,8 @@
 The beginning of an SMTP session from the client's side: greeting, EHLO, STARTTLS, AUTH.
 
 Arrives: the server's replies. Leaves: commands, and a session that is ready for mail, or the verdict why there is none.
-Standards: RFC 5321 §3.1, §3.2, RFC 3207 (STARTTLS), RFC 4954 (AUTH), RFC 4616 (PLAIN).
+Standards: RFC 5321 §3.1, §3.2, RFC 3207 (STARTTLS), RFC 4954 (AUTH), RFC 4616 (PLAIN); XOAUTH2 as
+Google and Microsoft describe it.
 Not here: transactions (smtp_client, which is built on this).
 """
 
@@ -45,14 +46,22 @@ class Phase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """User and password for AUTH."""
+    """
+    User and password for AUTH.
+
+    Attributes:
+        is_token: The password is an access token, which XOAUTH2 takes and PLAIN does not.
+    """
 
     user: str
     password: str = field(repr=False)
+    is_token: bool = False
 
     def __post_init__(self) -> None:
         if "\0" in self.user + self.password:
             raise ValueError("a user or password cannot hold NUL (RFC 4616 §2)")
+        if self.is_token and "\1" in self.user + self.password:
+            raise ValueError("a user or token cannot hold the octet that ends a field of XOAUTH2")
 
 
 class Negotiation:
@@ -187,7 +196,7 @@ class Negotiation:
     def _without_tls(self, reply: WireReply | None) -> None:
         if self._tls is TlsLevel.MUST or self._credentials is not None:
             detail = "the server does not offer TLS" if reply is None else f"the server refuses TLS: {reply.reply}"
-            what = "the route demands it" if self._tls is TlsLevel.MUST else "the password is not sent unencrypted"
+            what = "it is required" if self._tls is TlsLevel.MUST else "the password is not sent unencrypted"
             self._refuse(Verdict(stage=Stage.TLS, fault=Fault.NO_TLS, detail=f"{detail}, and {what}"))
         else:
             self._authenticate()
@@ -198,7 +207,9 @@ class Negotiation:
             return
         self.stage = Stage.AUTH
         offered = self.extensions.get("AUTH", "").split()
-        if "PLAIN" in offered:
+        if self._credentials.is_token:
+            self._authenticate_by_token(self._credentials, offered)
+        elif "PLAIN" in offered:
             self._handler = self._on_auth_end
             token = _base64(f"\0{self._credentials.user}\0{self._credentials.password}")
             self._say(f"AUTH PLAIN {token}", "AUTH PLAIN <secret>")
@@ -208,6 +219,23 @@ class Negotiation:
         else:
             detail = "the server offers neither AUTH PLAIN nor AUTH LOGIN"
             self._refuse(Verdict(stage=Stage.AUTH, fault=Fault.NO_AUTH, detail=detail))
+
+    def _authenticate_by_token(self, credentials: Credentials, offered: Sequence[str]) -> None:
+        """Say XOAUTH2, https://developers.google.com/workspace/gmail/imap/xoauth2-protocol; a refusal comes as a challenge first."""
+        if "XOAUTH2" in offered:
+            self._handler = self._on_token_end
+            token = _base64(f"user={credentials.user}\1auth=Bearer {credentials.password}\1\1")
+            self._say(f"AUTH XOAUTH2 {token}", "AUTH XOAUTH2 <secret>")
+        else:
+            detail = "the server does not offer AUTH XOAUTH2, and an access token is all there is"
+            self._refuse(Verdict(stage=Stage.AUTH, fault=Fault.NO_AUTH, detail=detail))
+
+    def _on_token_end(self, reply: WireReply) -> None:
+        if reply.code == 334:  # the error as JSON, which nobody needs: its end comes with the reply to an empty line
+            self._handler = self._on_auth_end
+            self._say("", "<empty>")
+        else:
+            self._on_auth_end(reply)
 
     def _on_login_user(self, reply: WireReply) -> None:
         self._login_step(reply, "user", self._on_login_password)

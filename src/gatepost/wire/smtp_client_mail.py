@@ -44,6 +44,8 @@ class Mail(Protocol):
     @property
     def is_smtputf8(self) -> bool: ...  # noqa: D102
     @property
+    def requires_tls(self) -> bool: ...  # noqa: D102
+    @property
     def ret(self) -> str | None: ...  # noqa: D102
     @property
     def envid(self) -> str | None: ...  # noqa: D102
@@ -93,6 +95,7 @@ class NoMail:
     content: bytes = b""
     is_8bit: bool = False
     is_smtputf8: bool = False
+    requires_tls: bool = False
     ret: str | None = None
     envid: str | None = None
 

@@ -4,7 +4,8 @@ The server's side of an SMTP submission dialogue, without any I/O.
 Arrives: bytes from the client (`feed`), and the door's answers to events.
 Leaves: events (`next_event`) and bytes to send (`take_output`).
 Standards: RFC 5321, 2034 (enhanced codes), 2920 (PIPELINING), 3207 (STARTTLS), 4954 (AUTH), 1870 (SIZE), 6152 (8BITMIME),
-6531 (SMTPUTF8), 3030 (CHUNKING, without BINARYMIME), 3461 (DSN), 6409 (submission).
+6531 (SMTPUTF8), 3030 (CHUNKING, without BINARYMIME), 3461 (DSN), 6409 (submission),
+8689 (REQUIRETLS).
 
 An event that needs an answer stops the dialogue: what the client pipelined behind it waits in the buffer until the
 answer is given, so replies keep the order of commands. The same bytes give the same events however they are cut.
@@ -16,6 +17,7 @@ Bugs: none known.
 from collections.abc import Callable
 from typing import ClassVar, Final
 
+from gatepost.domain.address import Address
 from gatepost.domain.message import EnvelopeRecipient
 from gatepost.wire.smtp_reply import format_reply
 from gatepost.wire.smtp_server_content import OUT_OF_ORDER, ChunkCollector, ContentFault, DataCollector
@@ -34,6 +36,7 @@ class SmtpServer(Session):
     Attributes:
         why_not_now: Asked with a message's declared size, or 0, before it begins; returns why it cannot be taken for now. The
             door sets it.
+        why_not_to: Asked with a recipient's address; returns why there is no such one here. The door sets it.
 
     Args:
         offers_starttls: A certificate is there and TLS is not yet on.
@@ -48,6 +51,7 @@ class SmtpServer(Session):
         )
         self._reset_transaction()
         self.why_not_now: Callable[[int], str | None] = lambda _: None
+        self.why_not_to: Callable[[Address], str | None] = lambda _: None
 
     @property
     def is_in_transaction(self) -> bool:
@@ -147,6 +151,7 @@ class SmtpServer(Session):
             envid=mail.envid,
             body=mail.body,
             is_smtputf8=mail.is_smtputf8,
+            requires_tls=mail.requires_tls,
         )
 
     def _unknown(self, verb: str) -> None:
@@ -163,6 +168,8 @@ class SmtpServer(Session):
         if not self._may_begin():
             return
         mail = parse_mail(argument[5:])
+        if mail.requires_tls and not self.is_tls:
+            raise SyntaxRefused(555, "5.5.4", "Parameter REQUIRETLS is for connections with TLS")
         if mail.size is not None and mail.size > self._options.max_message_bytes:
             self._idle(552, "5.3.4", f"The message is larger than {self._options.max_message_bytes} octets")
             return
@@ -196,7 +203,12 @@ class SmtpServer(Session):
         elif len(self._recipients) >= self._options.max_recipients:
             self._idle(452, "4.5.3", f"Too many recipients; at most {self._options.max_recipients}")
         else:
-            self._recipients.append(parse_recipient(argument[3:], is_smtputf8=self._mail.is_smtputf8))
+            recipient = parse_recipient(argument[3:], is_smtputf8=self._mail.is_smtputf8)
+            reason = self.why_not_to(recipient.address)
+            if reason is not None:  # whoever tries addresses out makes errors, and is sent away
+                self._error(550, "5.1.1", reason)
+                return
+            self._recipients.append(recipient)
             self._reply(250, "2.1.5", "Ok")
 
     def _misplaced(self, missing: str) -> None:

@@ -25,6 +25,7 @@ class ServerOptions:
         max_errors: Faulty commands after which the connection is ended, counted anew after each accepted message.
         max_auth_failures: Failed authentications after which the connection is ended.
         max_chunks: BDAT commands in one message (RFC 3030).
+        offers_auth: There is somebody to authenticate.
     """
 
     hostname: str
@@ -33,6 +34,7 @@ class ServerOptions:
     max_errors: int = 20
     max_auth_failures: int = 3
     max_chunks: int = 4_096
+    offers_auth: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,7 @@ class MessageReceived:
         ret: RFC 3461 RET, `FULL` or `HDRS`.
         envid: RFC 3461 ENVID, still xtext.
         body: RFC 6152 BODY, `7BIT` or `8BITMIME`; None when not given.
+        requires_tls: RFC 8689 REQUIRETLS.
     """
 
     envelope_from: Address | None
@@ -71,6 +74,7 @@ class MessageReceived:
     envid: str | None = None
     body: str | None = None
     is_smtputf8: bool = False
+    requires_tls: bool = False
 
 
 @dataclass(frozen=True, slots=True)

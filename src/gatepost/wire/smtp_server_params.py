@@ -4,7 +4,7 @@ The arguments of SMTP commands: paths, MAIL and RCPT parameters, the EHLO name.
 Arrives: what stands after the verb, as printable text.
 Leaves: `MailCommand`, `RecipientCommand`, `BdatCommand`; or `SyntaxRefused` with the reply to give.
 Standards: RFC 5321 §4.1.2, RFC 1870 (SIZE), RFC 6152 (BODY), RFC 6531 (SMTPUTF8), RFC 3461 §4 (RET ENVID NOTIFY ORCPT, xtext),
-RFC 6533 §3 (utf-8 ORCPT), RFC 4954 §5 (AUTH=), RFC 3030 (BDAT).
+RFC 6533 §3 (utf-8 ORCPT), RFC 4954 §5 (AUTH=), RFC 3030 (BDAT), RFC 8689 §2 (REQUIRETLS).
 Not here: the syntax of addresses (domain.address).
 Bugs: RFC 5321 §4.1.1.3 asks servers to accept `<Postmaster>` without a domain; a submission door has no mailboxes, so
 it is refused.
@@ -56,6 +56,7 @@ class MailCommand:
     is_smtputf8: bool = False
     ret: str | None = None
     envid: str | None = None
+    requires_tls: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +201,12 @@ def _smtputf8(mail: MailCommand, value: str | None) -> MailCommand:
     return replace(mail, is_smtputf8=True)
 
 
+def _requiretls(mail: MailCommand, value: str | None) -> MailCommand:
+    if value is not None:
+        raise SyntaxRefused(501, "5.5.4", "REQUIRETLS has no value")
+    return replace(mail, requires_tls=True)
+
+
 def _ret(mail: MailCommand, value: str | None) -> MailCommand:
     ret = (value or "").upper()
     if ret not in {"FULL", "HDRS"}:
@@ -238,6 +245,7 @@ def _orcpt(value: str | None) -> str:
 
 _MAIL: Final[dict[str, Callable[[MailCommand, str | None], MailCommand]]] = {
     "SIZE": _size, "BODY": _body, "SMTPUTF8": _smtputf8, "RET": _ret, "ENVID": _envid, "AUTH": _auth,
+    "REQUIRETLS": _requiretls,
 }  # fmt: skip
 
 _RECIPIENT: Final[dict[str, Callable[[str | None], str]]] = {"NOTIFY": _notify, "ORCPT": _orcpt}

@@ -18,11 +18,12 @@ from gatepost.wire.smtp_server_params import SyntaxRefused, parse_helo_name
 
 
 @lru_cache(maxsize=64)
-def _greeting(hostname: str, max_message_bytes: int, offers_starttls: bool, offers_auth: bool) -> bytes:  # noqa: FBT001
-    """Write the reply to EHLO (RFC 3207 §4: no STARTTLS inside TLS; RFC 4954 §3: AUTH only where it would work)."""
+def _greeting(hostname: str, max_message_bytes: int, offers_starttls: bool, offers_auth: bool, is_tls: bool) -> bytes:  # noqa: FBT001
+    """Write the reply to EHLO (RFC 3207 §4: no STARTTLS inside TLS; RFC 4954 §3: AUTH only where it would work; RFC 8689 §2)."""
     lines = [hostname, "PIPELINING", f"SIZE {max_message_bytes}"]
     lines += ["STARTTLS"] if offers_starttls else []
     lines += [f"AUTH {' '.join(MECHANISMS)}"] if offers_auth else []
+    lines += ["REQUIRETLS"] if is_tls else []
     return format_lines(250, [*lines, "ENHANCEDSTATUSCODES", "8BITMIME", "SMTPUTF8", "DSN", "CHUNKING"])
 
 
@@ -131,7 +132,8 @@ class Session(Dialogue):
         self._reset_transaction()
         if self._counts_as_idle():
             options = self._options
-            self._output.append(_greeting(options.hostname, options.max_message_bytes, self._offers_starttls, self._may_authenticate))
+            offers = (self._offers_starttls, self._may_authenticate, self.is_tls)
+            self._output.append(_greeting(options.hostname, options.max_message_bytes, *offers))
 
     def _helo(self, argument: str) -> None:
         self.helo_name = parse_helo_name(argument.strip(" "))
@@ -141,7 +143,7 @@ class Session(Dialogue):
 
     @property
     def _may_authenticate(self) -> bool:
-        return self.is_tls or not self._requires_tls
+        return self._options.offers_auth and (self.is_tls or not self._requires_tls)
 
     def _starttls(self, argument: str) -> StartTls | None:
         if self.is_tls:
@@ -159,6 +161,9 @@ class Session(Dialogue):
         return None
 
     def _auth_command(self, argument: str) -> Authenticate | None:
+        if not self._options.offers_auth:
+            self._error(502, "5.5.1", "AUTH is not offered")
+            return None
         if not self._is_extended or self._has_authenticated or self.is_in_transaction:
             self._error(503, "5.5.1", "AUTH is not possible now")
             return None

@@ -5,30 +5,45 @@ Arrives: a batch. Leaves: an outcome per recipient, whatever happens on the way.
 A kept connection that turns out dead before any content was sent is replaced without a trace in the attempt's count;
 a host that cannot be reached, greets with a refusal or says 421 is passed over for the next one.
 Standards: RFC 5321 §5.1 (hosts in order), RFC 7505 (null MX), RFC 3207, RFC 7435 (opportunistic TLS falls back to none).
-Not here: the dialogue (wire.smtp_client), the order of hosts (plan), rendering and signing (mime), retries (policy.retry).
+A connection is kept with what it has shown (`Proof`): a message that asks for more never travels over one that was opened for less.
+Not here: opening one connection (opening), what TLS has to fulfil (tls_policy), the dialogue (wire.smtp_client), the order of hosts
+(plan), rendering and signing (mime), retries (policy.retry).
 Bugs: a message to one domain with hundreds of recipients is one transaction; servers that take fewer say 452 to the rest.
 """
 
 import asyncio
-import os
+import ipaddress
 import random
-import socket
-import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gatepost.clock import Clock, Instant
-from gatepost.domain.outcome import Category, Deferred, Exchange, Failed, Outcome
-from gatepost.egress.courier import Batch
+from gatepost.domain.outcome import Category, Deferred, Exchange, Failed, Outcome, Reply
+from gatepost.domain.route import Source
+from gatepost.egress.courier import Batch, Probe
+from gatepost.egress.smtp.opening import Opener, Target
 from gatepost.egress.smtp.outcomes import outcome_of
 from gatepost.egress.smtp.plan import MAX_ADDRESSES, Hosts, RelayTarget, Undeliverable, Unresolved, parse_relay, plan_mx
 from gatepost.egress.smtp.pool import Pool
-from gatepost.egress.smtp.session import Session, remember_tls, timeouts
+from gatepost.egress.smtp.probe import ProbeFacts, probe_batch, probe_of
+from gatepost.egress.smtp.session import Session, timeouts
+from gatepost.egress.smtp.tls_check import TLS_FAULTS
+from gatepost.egress.smtp.tls_policy import (
+    NO_POLICY,
+    DomainPolicy,
+    HostPolicy,
+    HostRefused,
+    TlsPolicies,
+    bare_policy,
+    required,
+)
+from gatepost.egress.smtp.tls_results import TlsResults
+from gatepost.egress.smtp.tokens import TokenFailed, Tokens, parse_oauth
 from gatepost.net.dial import Dialer
 from gatepost.net.dns import Addresses, NoAddresses, NoDomain, Resolver, ResolverFailed
-from gatepost.net.tls import ClientTls, ResumingContext
+from gatepost.net.tls import ClientTls
 from gatepost.settings import Relay, Settings
-from gatepost.wire.smtp_client import Credentials, Phase, SmtpClient, TlsLevel
+from gatepost.wire.smtp_client import SmtpClient, TlsLevel
 from gatepost.wire.smtp_client_verdict import Fault, Stage, Verdict
 from gatepost.wire.smtp_transcript import shortened
 
@@ -42,13 +57,33 @@ class _Attempt:
     notes: list[str] = field(default_factory=list)
     session: Session | None = None
     verdicts: list[Verdict | None] = field(default_factory=list)
+    refusals: list[Reply] = field(default_factory=list)
+    domain: DomainPolicy = NO_POLICY
+    policy: str | None = None
+    unmet: list[str] = field(default_factory=list)
+    unresolved: str = ""
     is_resolver_failure: bool = False
+    is_out_of_reach: bool = False
 
     def refuse(self, verdict: Verdict) -> None:
         """Keep a verdict for everyone; a temporary one is not replaced by a permanent one of the next host."""
+        self.note_refusal(verdict)
         known = self.verdicts[0] if self.verdicts else None
         if known is None or not _is_permanent(verdict) or _is_permanent(known):
             self.verdicts = [verdict] * len(self.batch.recipients)
+
+    def note_refusal(self, verdict: Verdict | None) -> None:
+        """Keep what a host said that another may take the place of: it still tells how much the site wants."""
+        if verdict is not None and verdict.reply is not None and not _is_permanent(verdict):
+            self.refusals.append(verdict.reply)
+
+    @property
+    def passed_over(self) -> tuple[Reply, ...]:
+        """The refusals that are not the outcome's own words."""
+        if not self.refusals:
+            return ()
+        final = [verdict.reply for verdict in self.verdicts if verdict is not None]
+        return tuple(reply for reply in self.refusals if not any(reply is one for one in final))
 
     def note_dialogue(self, session: Session) -> None:
         """Keep a session's part of the transcript, before another host is tried."""
@@ -59,18 +94,6 @@ class _Attempt:
         """All dialogues of the attempt."""
         own = [] if self.session is None else [str(self.session.client.transcript)]
         return shortened("\n".join(self.notes + own)) if self.notes else own[0] if own else ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Target:
-    """One address of one host, and how to speak there."""
-
-    host: str
-    address: str
-    port: int
-    tls: TlsLevel
-    is_implicit_tls: bool = False
-    credentials: Credentials | None = None
 
 
 class SmtpCourier:
@@ -87,6 +110,9 @@ class SmtpCourier:
         clock: Clock,
         hostname: str,
         tls: ClientTls | None = None,
+        policies: TlsPolicies | None = None,
+        results: TlsResults | None = None,
+        secret: str = "",
     ) -> None:
         """
         Set up without connecting.
@@ -96,6 +122,9 @@ class SmtpCourier:
             relay: The smarthost; None sends straight to MX hosts.
             hostname: Our name in EHLO.
             tls: Contexts to use instead of the courier's own.
+            policies: What domains ask of TLS; None heeds only what messages ask for.
+            results: Where the results of TLS sessions are counted; None counts none.
+            secret: The relay's password, where it does not stand in its URL.
 
         Raises:
             InvalidSettings: The relay's URL is not valid.
@@ -104,14 +133,16 @@ class SmtpCourier:
         egress = settings.egress
         SmtpClient(hostname=hostname)  # refuses a name that must not reach the wire
         self._route = route
-        self._relay: RelayTarget | None = None if relay is None else parse_relay(route, relay.url)
+        self._relay: RelayTarget | None = None if relay is None else parse_relay(route, relay.url, secret)
+        self._tokens = None if self._relay is None or relay is None else _tokens(route, relay, self._relay, clock)
         self._egress = egress
         self._resolver = resolver
-        self._dialer = dialer
         self._clock = clock
-        self._hostname = hostname
-        self._tls = tls or ClientTls()
-        self._timeouts_s = timeouts(egress.timeout_scale)
+        self._policies = None if relay is not None else policies
+        self._opener = Opener(
+            egress=egress, dialer=dialer, tls=tls or ClientTls(), clock=clock, hostname=hostname,
+            timeouts_s=timeouts(egress.timeout_scale), results=results or TlsResults(clock, is_on=False),
+        )  # fmt: skip
         self._pool = Pool(
             connections_per_site=egress.connections_per_site if relay is None else egress.connections_per_relay,
             messages_per_connection=egress.messages_per_connection,
@@ -134,25 +165,63 @@ class SmtpCourier:
             outcome = Deferred(exchange=exchange, category=Category.UNDETERMINED, detail=detail, counts=False)
             return {recipient.n: outcome for recipient in batch.recipients}
 
+    async def probe(self) -> Probe:
+        """Connect, encrypt and authenticate; sends no mail. Total. Straight to MX hosts there is nobody in particular to ask."""
+        if self._relay is None:
+            return Probe(is_reachable=True, is_authenticated=None, latency_ms=0, detail="recipients' own hosts are not asked")
+        attempt, started = _Attempt(probe_batch(self._route), self._clock.now()), self._clock.monotonic()
+        try:
+            failed = await self._have_token()
+            session = None if failed else await self._open_any(attempt, self._relay.host)
+            detail = "" if failed is None else str(failed)
+        except Exception as error:  # noqa: BLE001 - as for deliver
+            failed, session, detail = None, None, f"internal error: {type(error).__name__}"
+        facts = ProbeFacts(attempt.verdicts[0] if attempt.verdicts else None, session, self._relay.credentials is not None, detail)
+        found = probe_of(facts, failed, self._relay.host, round((self._clock.monotonic() - started) * 1000))
+        if session is not None:
+            session.quit()
+        return found
+
+    async def _open_any(self, attempt: _Attempt, host: str) -> Session | None:
+        """Open a session with any of a smarthost's addresses."""
+        policy = await self._host_policy(attempt, host)
+        if isinstance(policy, HostRefused):
+            return None
+        for address in await self._addresses(attempt, host):
+            if (session := await self._open(attempt, self._target(attempt, host, address, policy))) is not None:
+                return session
+        return None
+
     async def close(self) -> None:
         """Close idle connections politely."""
         await self._pool.close()
 
     async def _deliver(self, attempt: _Attempt) -> Mapping[int, Outcome]:
-        site = attempt.batch.site
-        session = await self._pool.acquire(site)
+        batch = attempt.batch
+        place = (batch.source.name, batch.site)
+        domain = attempt.domain = await self._domain(batch)
+        fits = None if domain.asks_nothing(batch) else lambda session: domain.is_met(session.proof, batch)
+        session = await self._pool.acquire(place, batch.connections, fits)
         kept: Session | None = None
         try:
-            if session is not None and await self._try(attempt, session):
-                kept = session
-                return self._outcomes(attempt)
+            if session is not None:
+                attempt.policy = domain.name_for(session.proof, batch)
+                if await self._try(attempt, session):
+                    kept = session
+                    return self._outcomes(attempt)
             refused = await self._connect_and_try(attempt)
             kept = attempt.session
             return self._outcomes(attempt) if refused is None else dict.fromkeys([r.n for r in attempt.batch.recipients], refused)
         finally:
             if kept is None and attempt.session is not None:
                 attempt.session.abort("given up")
-            self._pool.release(site, kept)
+            self._pool.release(place, kept, batch.messages_per_connection)
+
+    async def _domain(self, batch: Batch) -> DomainPolicy:
+        """Say what the recipients' domain asks of TLS; on a message for a domain that is known it costs next to nothing."""
+        if self._policies is None:
+            return NO_POLICY
+        return self._policies.known(batch.domain) or await self._policies.learn(batch.domain)
 
     async def _try(self, attempt: _Attempt, session: Session) -> bool:
         """Send on an open session; False when another connection should be tried instead."""
@@ -165,6 +234,7 @@ class SmtpCourier:
         verdicts = session.client.verdicts
         if any(verdict is not None and verdict.is_dead_connection for verdict in verdicts):
             attempt.verdicts = verdicts
+            attempt.note_refusal(verdicts[0])
             attempt.note_dialogue(session)
             return False
         attempt.verdicts = verdicts
@@ -173,6 +243,10 @@ class SmtpCourier:
     async def _connect_and_try(self, attempt: _Attempt) -> Outcome | None:
         """Go through the hosts until one took the batch or refused it; an outcome where there is no host to go to."""
         if self._relay is not None:
+            if (refused := await self._have_token()) is not None:
+                exchange = self._exchange(attempt)
+                category = Category.AUTH_FAILURE if refused.is_refused else Category.NETWORK
+                return Deferred(exchange=exchange, category=category, detail=str(refused), counts=False)
             await self._try_host(attempt, self._relay.host)
             return None
         domain = attempt.batch.domain
@@ -185,18 +259,41 @@ class SmtpCourier:
                     exchange=self._exchange(attempt), category=Category.NETWORK, detail=f"DNS did not answer: {detail}", counts=False
                 )
             case Hosts(names=names):
-                for name in names:
-                    if await self._try_host(attempt, name):
-                        return None
+                if await self._try_hosts(attempt, names):
+                    return None
                 return self._nowhere(attempt, plan)
+
+    async def _try_hosts(self, attempt: _Attempt, names: tuple[str, ...]) -> bool:
+        """Try hosts in their order; where none fulfils the policy, look whether there is a new one (RFC 8461 §5.1)."""
+        for name in names:
+            if await self._try_host(attempt, name):
+                return True
+        before = attempt.domain
+        if not attempt.unmet or not before.is_enforced or self._policies is None:
+            return False
+        attempt.domain = await self._policies.learn(before.domain, is_fresh=True)
+        if attempt.domain.sts is None or before.sts is None or attempt.domain.sts.policy == before.sts.policy:
+            return False
+        attempt.unmet, attempt.verdicts = [], []
+        for name in names:
+            if await self._try_host(attempt, name):
+                return True
+        return False
 
     def _nowhere(self, attempt: _Attempt, plan: Hosts) -> Outcome | None:
         """Decide what it means that no host could be spoken to."""
+        exchange, domain = self._exchange(attempt), attempt.batch.domain
+        if attempt.unmet and not any(verdict is not None and verdict.reply is not None for verdict in attempt.verdicts):
+            detail = f"{attempt.domain.unmet(attempt.policy, domain)}: {attempt.unmet[0]}"
+            return Deferred(exchange=exchange, category=Category.NETWORK, detail=detail)
         if attempt.verdicts:
             return None
-        exchange, domain = self._exchange(attempt), attempt.batch.domain
         if attempt.is_resolver_failure:
-            return Deferred(exchange=exchange, category=Category.NETWORK, detail="DNS did not answer for any mail host", counts=False)
+            detail = attempt.unresolved or "DNS did not answer for any mail host"
+            return Deferred(exchange=exchange, category=Category.NETWORK, detail=detail, counts=False)
+        if attempt.is_out_of_reach:
+            detail = f"no mail host of {domain} has an address that can be reached from {attempt.batch.source.address}"
+            return Deferred(exchange=exchange, category=Category.NETWORK, detail=detail)
         if plan.is_implicit:
             return Failed(
                 exchange=exchange, category=Category.INVALID_DOMAIN, detail=f"5.4.4 {domain} has neither a mail host nor an address"
@@ -206,8 +303,17 @@ class SmtpCourier:
 
     async def _try_host(self, attempt: _Attempt, host: str) -> bool:
         """Try a host's addresses; False when the next host should be tried."""
+        policy = await self._host_policy(attempt, host)
+        attempt.policy = policy.name
+        if isinstance(policy, HostRefused):
+            attempt.notes.append(f"# {host}: {policy.detail}")
+            if policy.is_resolver_failure:
+                attempt.is_resolver_failure, attempt.unresolved = True, policy.detail
+            else:
+                attempt.unmet.append(policy.detail)
+            return False
         for address in await self._addresses(attempt, host):
-            target = self._target(host, address)
+            target = self._target(attempt, host, address, policy)
             session = await self._open(attempt, target)
             if session is not None and await self._try(attempt, session):
                 return True
@@ -218,7 +324,11 @@ class SmtpCourier:
             return (host,)  # localhost, or a name of the local network: the system knows it, DNS may not
         answer = await self._resolver.addresses(host)
         if isinstance(answer, Addresses):
-            return answer.addresses[:MAX_ADDRESSES]
+            if usable := _reachable(answer.addresses, attempt.batch.source):
+                return usable[:MAX_ADDRESSES]
+            attempt.notes.append(f"# {host}: no address that can be reached from {attempt.batch.source.address}")
+            attempt.is_out_of_reach = True
+            return ()
         if self._relay is not None:
             return (host,)  # the system's own lookup also reads the hosts file
         if isinstance(answer, ResolverFailed):
@@ -228,73 +338,51 @@ class SmtpCourier:
             attempt.notes.append(f"# {host}: no address")
         return ()
 
-    def _target(self, host: str, address: str) -> _Target:
-        relay = self._relay
-        if relay is None:
-            return _Target(host=host, address=address, port=self._egress.mx_port, tls=TlsLevel.MAY)
-        return _Target(
-            host=host, address=address, port=relay.port, tls=relay.tls, is_implicit_tls=relay.is_implicit_tls, credentials=relay.credentials
-        )
+    async def _host_policy(self, attempt: _Attempt, host: str) -> HostPolicy | HostRefused:
+        if self._policies is not None:
+            return await self._policies.for_host(attempt.domain, host, attempt.batch)
+        policy = bare_policy(host)
+        if attempt.batch.requires_tls or (self._relay is not None and self._relay.tls is TlsLevel.MUST):
+            return required(policy)
+        return replace(policy, level=self._relay.tls) if self._relay is not None else policy
 
-    async def _open(self, attempt: _Attempt, target: _Target) -> Session | None:
-        """Open a session that is ready for mail; where TLS is optional and fails, a second one without it."""
-        session = await self._open_once(attempt, target, target.tls)
-        refusal = attempt.verdicts[0] if session is None and attempt.verdicts else None
-        may_be_plain = target.tls is TlsLevel.MAY and not target.is_implicit_tls and target.credentials is None
-        if refusal is not None and refusal.fault is Fault.TLS_FAILED and may_be_plain:
-            return await self._open_once(attempt, target, TlsLevel.NEVER)
-        return session
-
-    async def _open_once(self, attempt: _Attempt, target: _Target, level: TlsLevel) -> Session | None:
-        client = SmtpClient(hostname=self._hostname, tls=level, credentials=target.credentials, is_encrypted=target.is_implicit_tls)
-        scale = self._egress.timeout_scale
-        session = Session(client=client, host=target.host, site=attempt.batch.site, timeouts_s=self._timeouts_s, data_block_s=180 * scale)
-        attempt.session = session
-        context = self._context(target.tls)
-        try:
-            await self._dial(session, target, context if target.is_implicit_tls else None)
-            await session.progress()
-            if client.phase is Phase.HANDSHAKE:
-                await self._encrypt(session, target, context)
-        except OSError as error:
-            fault = _fault_of(error, client.stage)
-            detail = f"{target.host} ({target.address}) port {target.port}: {_reason(error, fault)}"
-            if client.phase is Phase.CLOSED:  # uvloop reports the end of the connection first
-                client.transcript.note(detail)
-            session.abort(detail)
-            attempt.refuse(Verdict(stage=client.stage, fault=fault, detail=detail))
-            attempt.note_dialogue(session)
-            return None
-        except asyncio.CancelledError:
-            session.abort("cancelled")
-            raise
-        if client.phase is Phase.READY:
-            remember_tls(session, context)
-            return session
-        attempt.refuse(client.refusal or Verdict(stage=client.stage, fault=Fault.LOST, detail="the connection was closed"))
-        attempt.note_dialogue(session)
+    async def _have_token(self) -> TokenFailed | None:
+        """Get a fresh access token for the next connection, where the relay wants one; why there is none, if so."""
+        if self._tokens is not None and self._relay is not None:
+            try:
+                self._relay = replace(self._relay, credentials=await self._tokens.credentials())
+            except TokenFailed as failed:
+                return failed
         return None
 
-    async def _dial(self, session: Session, target: _Target, tls: ssl.SSLContext | None) -> None:
-        session.client.stage = Stage.CONNECT
-        await self._dialer.connect(
-            lambda: session,
-            target.address,
-            target.port,
-            timeout_s=self._egress.connect_timeout_s,
-            tls=tls,
-            server_hostname=target.host if tls else None,
+    def _target(self, attempt: _Attempt, host: str, address: str, policy: HostPolicy) -> Target:
+        relay = self._relay
+        if relay is None:
+            is_secure = attempt.domain.is_secure
+            return Target(host=host, address=address, port=self._egress.mx_port, policy=policy, is_secure_domain=is_secure)
+        return Target(
+            host=host, address=address, port=relay.port, policy=policy, is_implicit_tls=relay.is_implicit_tls, credentials=relay.credentials
         )
 
-    async def _encrypt(self, session: Session, target: _Target, context: ssl.SSLContext) -> None:
-        if session.transport is None or session.transport.is_closing():
-            raise ConnectionResetError("the connection was closed before the TLS handshake")
-        timeout_s = self._timeouts_s[Stage.TLS]
-        transport = await self._dialer.start_tls(session, session.transport, context, server_hostname=target.host, timeout_s=timeout_s)
-        await session.encrypted(transport)
-
-    def _context(self, level: TlsLevel) -> ResumingContext:
-        return self._tls.verified if level is TlsLevel.MUST else self._tls.opportunistic
+    async def _open(self, attempt: _Attempt, target: Target) -> Session | None:
+        """Open a session that is ready for mail; where TLS is optional and fails, a second one without it."""
+        policy, is_first = target.policy, True
+        may_be_plain = not target.is_implicit_tls and target.credentials is None
+        for level, check in policy.tries if may_be_plain else policy.tries[:1]:
+            session, verdict = await self._opener.open(attempt.batch, target, level, check, is_counted=is_first)
+            attempt.session = session
+            if verdict is None:
+                return session
+            attempt.refuse(verdict)
+            attempt.note_dialogue(session)
+            if verdict.stage is Stage.AUTH and self._tokens is not None:
+                self._tokens.forget()
+            if verdict.fault in TLS_FAULTS and policy.level is TlsLevel.MUST and self._relay is None:
+                attempt.unmet.append(f"{target}: {verdict.detail}" if target.host not in verdict.detail else verdict.detail)
+            if verdict.fault is not Fault.TLS_FAILED:
+                break
+            is_first = False
+        return None
 
     def _outcomes(self, attempt: _Attempt) -> dict[int, Outcome]:
         exchange = self._exchange(attempt)
@@ -320,28 +408,25 @@ class SmtpCourier:
             peer=None if session is None else session.peer,
             tls=None if session is None else session.tls,
             transcript=attempt.transcript,
+            tls_policy=attempt.policy,
+            source=attempt.batch.source.name if self._relay is None else None,
+            takes_dsn=session is not None and "DSN" in session.client.extensions,
+            passed_over=attempt.passed_over,
         )
 
 
+def _reachable(addresses: tuple[str, ...], source: Source) -> tuple[str, ...]:
+    """Leave out addresses of the other version of IP than the local address to connect from; a proxy has its own."""
+    if not source.address or source.proxy:
+        return addresses
+    version = ipaddress.ip_address(source.address).version
+    return tuple(one for one in addresses if ipaddress.ip_address(one).version == version)
+
+
 def _is_permanent(verdict: Verdict) -> bool:
-    return verdict.reply is not None and verdict.reply.code // 100 == 5
+    return verdict.fault is Fault.NO_REQUIRETLS or (verdict.reply is not None and verdict.reply.code // 100 == 5)
 
 
-def _fault_of(error: OSError, stage: Stage) -> Fault:
-    if isinstance(error, socket.gaierror):
-        return Fault.UNRESOLVED
-    return Fault.TLS_FAILED if isinstance(error, ssl.SSLError) or stage is Stage.TLS else Fault.LOST
-
-
-def _reason(error: OSError, fault: Fault) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"TLS failed, the certificate is not valid: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS failed: {error.reason or 'no common ground'}"
-    if isinstance(error, socket.gaierror):
-        words = "the name is not known"
-    elif isinstance(error, TimeoutError):
-        words = "timed out"
-    else:
-        words = os.strerror(error.errno) if error.errno else str(error) or type(error).__name__
-    return f"TLS failed: {words}" if fault is Fault.TLS_FAILED else words
+def _tokens(route: str, relay: Relay, target: RelayTarget, clock: Clock) -> Tokens | None:
+    plan = parse_oauth(route, relay.oauth, "" if target.credentials is None else target.credentials.user, target.host)
+    return None if plan is None else Tokens(plan, clock)

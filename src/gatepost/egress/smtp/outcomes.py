@@ -14,6 +14,7 @@ _FAILED: dict[Fault, Category] = {
     Fault.TOO_LARGE: Category.MESSAGE_TOO_LARGE,
     Fault.NEEDS_SMTPUTF8: Category.INVALID_RECIPIENT,
     Fault.BAD_ADDRESS: Category.INVALID_RECIPIENT,
+    Fault.NO_REQUIRETLS: Category.POLICY_REJECTED,
 }
 _BEFORE_MAIL = frozenset({Stage.CONNECT, Stage.GREETING, Stage.EHLO, Stage.TLS, Stage.AUTH})
 
@@ -32,7 +33,7 @@ def outcome_of(verdict: Verdict, exchange: Exchange, *, is_relay: bool) -> Outco
         return Unknown(exchange=exchange, detail=verdict.detail)
     if verdict.fault in _FAILED:
         return Failed(exchange=exchange, category=_FAILED[verdict.fault], detail=verdict.detail)
-    if verdict.fault is Fault.UNRESOLVED:
+    if verdict.fault is Fault.UNRESOLVED or verdict.fault is Fault.PROXY_FAILED:
         return Deferred(exchange=exchange, category=Category.NETWORK, detail=verdict.detail, counts=False)
     if verdict.fault is Fault.NO_AUTH or (verdict.fault is Fault.NO_TLS and is_relay):
         return Deferred(exchange=exchange, category=Category.AUTH_FAILURE, detail=verdict.detail, counts=False)

@@ -97,11 +97,14 @@ def _ordered(hosts: tuple[tuple[int, str], ...], shuffle: Shuffle) -> tuple[str,
     return tuple(dict.fromkeys(name for _, name in shuffled))[:MAX_HOSTS]
 
 
-def parse_relay(name: str, url: str) -> RelayTarget:
+def parse_relay(name: str, url: str, secret: str = "") -> RelayTarget:
     """
     Read a relay's URL: `smtp://[user:password@]host[:port][?tls=never|may|must]` or `smtps://…`.
 
     Without `tls=`, a relay with a password must encrypt and prove its name, another may encrypt.
+
+    Args:
+        secret: The password, where it does not stand in the URL.
 
     Raises:
         InvalidSettings: Not such a URL; the text never repeats the password.
@@ -115,6 +118,10 @@ def parse_relay(name: str, url: str) -> RelayTarget:
         raise InvalidSettings(f"{option}: not a URL with host and port") from error
     if parts.scheme not in {"smtp", "smtps"} or not host or parts.path not in {"", "/"} or set(query) - {"tls"}:
         raise InvalidSettings(f"{option}: expected smtp://[user:password@]host:port[?tls=never|may|must] or smtps://…")
+    if secret:
+        if credentials is None or not credentials.user or credentials.password:
+            raise InvalidSettings(f"{option}: with a secret of its own it names the user, and no password: smtp://user@host")
+        credentials = Credentials(credentials.user, secret)
     is_implicit = parts.scheme == "smtps"
     default = TlsLevel.MUST if credentials or is_implicit else TlsLevel.MAY
     levels = query.get("tls", [default.value])

@@ -1,25 +1,37 @@
 """
-Connections per site: at most so many at once, kept a moment for the next message.
+Connections per source and site: at most so many at once, kept a moment for the next message.
 
-Arrives: a site's name. Leaves: an idle session, or the right to open a connection; each is given back by `release`.
-Not here: what a session does (session), which host it leads to (courier).
+Arrives: who connects where, and how many connections that may be. Leaves: an idle session, or the right to open a connection;
+each is given back by `release`. A connection counts until it is closed: in use, idle, and while it says QUIT.
+Not here: what a session does (session), which host it leads to (courier), how many are allowed (dispatch.shaping).
 """
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 from gatepost.egress.smtp.session import Session
 
+Key = tuple[str, str]
+"""A source's name and a site: what has its own connections."""
 
-class _Site:
-    """One site's connections: `open` counts those in use and idle; waiters are served in order of arrival."""
 
-    __slots__ = ("idle", "open", "waiters")
+Fits = Callable[[Session], bool]
+"""Whether a session that is open will do."""
+_Waiter = tuple[asyncio.Future[Session | None], Fits | None]
 
-    def __init__(self) -> None:
+
+class _Place:
+    """One key's connections: `open` counts those in use, idle and closing (`closing` of them); waiters are served in order of arrival."""
+
+    __slots__ = ("closing", "idle", "limit", "open", "waiters")
+
+    def __init__(self, limit: int) -> None:
         self.open = 0
+        self.closing = 0
+        self.limit = limit
         self.idle: list[Session] = []
-        self.waiters: deque[asyncio.Future[Session | None]] = deque()
+        self.waiters: deque[_Waiter] = deque()
 
 
 class Pool:
@@ -30,73 +42,124 @@ class Pool:
         Start empty.
 
         Args:
+            connections_per_site: Where `acquire` names no other number.
+            messages_per_connection: Where `release` names no other number.
             idle_s: How long an unused connection is kept; 0 keeps none.
         """
         self._limit = connections_per_site
         self._messages = messages_per_connection
         self._idle_s = idle_s
-        self._sites: dict[str, _Site] = {}
+        self._places: dict[Key, _Place] = {}
         self._sweep: asyncio.TimerHandle | None = None
         self._is_closed = False
 
-    async def acquire(self, site: str) -> Session | None:
+    async def acquire(self, key: Key, limit: int | None = None, fits: Fits | None = None) -> Session | None:
         """
-        Take an idle session of the site, or the right to open a connection (None); wait while neither is there.
+        Take an idle session, or the right to open a connection (None); wait while neither is there.
+
+        Args:
+            limit: Connections at once from now on; None is the pool's own number.
+            fits: Says which sessions will do; None takes every one.
 
         Raises:
             asyncio.CancelledError: The caller was cancelled; nothing was taken.
         """
-        place = self._sites.get(site)
+        place = self._places.get(key)
         if place is None:
-            place = self._sites[site] = _Site()
-        while place.idle:
-            session = place.idle.pop()  # the most recent: the least likely to have been closed meanwhile
-            if session.is_usable:
-                return session
-            place.open -= 1
-        if place.open < self._limit:
+            place = self._places[key] = _Place(self._limit)
+        place.limit = limit or self._limit
+        if (session := self._idle(key, place, fits)) is not None:
+            return session
+        if place.open < place.limit:
             place.open += 1
             return None
-        return await self._wait(site, place)
+        if place.idle:  # none of them will do: the oldest makes room
+            self._end(key, place, place.idle.pop(0))
+        return await self._wait(key, place, fits)
 
-    async def _wait(self, site: str, place: _Site) -> Session | None:
+    def _idle(self, key: Key, place: _Place, fits: Fits | None) -> Session | None:
+        unfit: list[Session] = []
+        found: Session | None = None
+        while place.idle and found is None:
+            session = place.idle.pop()  # the most recent: the least likely to have been closed meanwhile
+            if not session.is_usable:
+                place.open -= 1
+            elif place.open - place.closing > place.limit:
+                self._end(key, place, session)
+            elif fits is None or fits(session):
+                found = session
+            else:
+                unfit.append(session)
+        if unfit:
+            place.idle += reversed(unfit)
+        return found
+
+    async def _wait(self, key: Key, place: _Place, fits: Fits | None) -> Session | None:
         waiter: asyncio.Future[Session | None] = asyncio.get_running_loop().create_future()
-        place.waiters.append(waiter)
+        place.waiters.append((waiter, fits))
         try:
             return await waiter
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled():
-                self.release(site, waiter.result())
+                self.release(key, waiter.result())
             else:
-                place.waiters.remove(waiter)
+                place.waiters.remove((waiter, fits))
             raise
 
-    def release(self, site: str, session: Session | None) -> None:
+    def release(self, key: Key, session: Session | None, messages: int | None = None) -> None:
         """
         Give back what `acquire` gave, or the session that was opened instead.
 
         Args:
             session: None, or one that is closed, when there is no connection to keep.
+            messages: After so many a connection is closed; None is the pool's own number.
         """
-        place = self._sites[site]
-        if session is not None and (session.transactions >= self._messages or self._is_closed or not session.is_usable):
-            session.quit()
-            session = None
-        while place.waiters:
-            waiter = place.waiters.popleft()
-            if not waiter.done():
+        place = self._places[key]
+        if session is None:
+            self._free(key, place)
+        elif (
+            session.transactions >= (messages or self._messages)
+            or self._is_closed
+            or place.open - place.closing > place.limit
+            or not session.is_usable
+        ):
+            self._end(key, place, session)
+        elif _is_waited_for(place):
+            waiter, fits = place.waiters[0]
+            if fits is None or fits(session):
+                place.waiters.popleft()
                 waiter.set_result(session)
-                return
-        if session is not None and self._idle_s > 0:
+            else:  # it makes room for one that will do
+                self._end(key, place, session)
+        elif self._idle_s > 0:
             self._put_aside(place, session)
-            return
-        if session is not None:
-            session.quit()
-        place.open -= 1
-        if not place.open:
-            self._sites.pop(site, None)
+        else:
+            self._end(key, place, session)
 
-    def _put_aside(self, place: _Site, session: Session) -> None:
+    def _end(self, key: Key, place: _Place, session: Session) -> None:
+        """Close a connection; the other side counts it until it is gone, and so do we."""
+        session.quit()
+        if session.transport is None or session.ended.done():
+            self._free(key, place)
+        else:
+            place.closing += 1
+            session.ended.add_done_callback(lambda _: self._closed(key, place))
+
+    def _closed(self, key: Key, place: _Place) -> None:
+        place.closing -= 1
+        self._free(key, place)
+
+    def _free(self, key: Key, place: _Place) -> None:
+        """One connection less; whoever waits may open another."""
+        if place.open <= place.limit and _is_waited_for(place):
+            waiter, _ = place.waiters.popleft()
+            waiter.set_result(None)
+            return
+        place.open -= 1
+        if not place.open and self._places.get(key) is place and not place.waiters:
+            del self._places[key]
+
+    def _put_aside(self, place: _Place, session: Session) -> None:
         loop = asyncio.get_running_loop()
         session.idle_since = loop.time()
         place.idle.append(session)
@@ -109,16 +172,14 @@ class Pool:
         loop = asyncio.get_running_loop()
         before = loop.time() - self._idle_s
         oldest = None
-        for site, place in list(self._sites.items()):
-            kept = [session for session in place.idle if session.is_usable and session.idle_since > before]
-            for session in place.idle:
-                if session not in kept:
-                    session.quit()
-                    place.open -= 1
-            place.idle = kept
-            if not place.open:
-                del self._sites[site]
-            oldest = min([s.idle_since for s in kept] + ([oldest] if oldest is not None else []), default=None)
+        for key, place in list(self._places.items()):
+            idle, place.idle = place.idle, []
+            for session in idle:
+                if session.is_usable and session.idle_since > before:
+                    place.idle.append(session)
+                    oldest = session.idle_since if oldest is None else min(oldest, session.idle_since)
+                else:
+                    self._end(key, place, session)
         if oldest is not None:
             self._sweep = loop.call_at(oldest + self._idle_s, self._end_idle)
 
@@ -128,11 +189,18 @@ class Pool:
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
-        ending = [session for place in self._sites.values() for session in place.idle]
-        for place in self._sites.values():
-            place.open -= len(place.idle)
-            place.idle = []
-        for session in ending:
-            session.quit()
+        ending = []
+        for key, place in list(self._places.items()):
+            idle, place.idle = place.idle, []
+            ending += idle
+            for session in idle:
+                self._end(key, place, session)
         if ending:
             await asyncio.wait([session.ended for session in ending], timeout=3)
+
+
+def _is_waited_for(place: _Place) -> bool:
+    """Tell whether somebody waits, and leave them first in the line."""
+    while place.waiters and place.waiters[0][0].done():
+        place.waiters.popleft()
+    return bool(place.waiters)

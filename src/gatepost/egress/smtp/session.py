@@ -9,10 +9,12 @@ Not here: choosing hosts and reusing connections (pool, courier).
 """
 
 import asyncio
+import ssl
 from collections.abc import Mapping
 from typing import cast
 
 from gatepost.egress.courier import Batch
+from gatepost.egress.smtp.tls_policy import Proof
 from gatepost.net.tls import ResumingContext, describe
 from gatepost.wire.smtp_client import Phase, SmtpClient
 from gatepost.wire.smtp_client_verdict import Stage
@@ -49,6 +51,7 @@ class Session(asyncio.Protocol):
         site: Whose budget the connection counts in.
         transactions: Mails sent so far.
         idle_since: When it was last put aside, by the loop's clock.
+        proof: What it has shown, once it is ready for mail.
         ended: Done when the connection is closed.
     """
 
@@ -63,6 +66,7 @@ class Session(asyncio.Protocol):
         self.idle_since = 0.0
         self.peer: str | None = None
         self.tls: str | None = None
+        self.proof = Proof(host=host)
         self.transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[None] = self._loop.create_future()
@@ -140,8 +144,7 @@ class Session(asyncio.Protocol):
             return
         client = self.client
         if client.stage is Stage.QUIT:
-            transport.close()
-            return
+            return  # the server closes after its answer; until then it counts the connection, and so do we
         out = client.receive(data)
         if out:
             transport.write(out)
@@ -181,7 +184,7 @@ class Session(asyncio.Protocol):
         transport.set_write_buffer_limits(high=1, low=0)  # so that a pause means: not everything is out
         self._is_write_paused = False
         name = transport.get_extra_info("peername")
-        if name is not None:
+        if name is not None and self.peer is None:
             self.peer = f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
         self.tls = describe(transport.get_extra_info("ssl_object"))
 
@@ -227,7 +230,7 @@ class Session(asyncio.Protocol):
         return before == 0 or self._unwritten < before
 
 
-def remember_tls(session: Session, context: ResumingContext | None) -> None:
+def remember_tls(session: Session, context: ssl.SSLContext | None) -> None:
     """Keep a session's TLS ticket, so that the next connection to the same name starts cheaper."""
-    if context is not None and session.transport is not None and session.tls is not None:
+    if isinstance(context, ResumingContext) and session.transport is not None and session.tls is not None:
         context.remember(session.transport.get_extra_info("ssl_object"))

@@ -13,6 +13,7 @@ from msgspec import Struct
 from gatepost.clock import Instant
 from gatepost.http import auth
 from gatepost.http.exchange import Answer, Endpoint, Request, as_json
+from gatepost.http.public import watch_metrics
 from gatepost.observe import metrics
 from gatepost.store import queue
 from gatepost.store.engine import Engine
@@ -67,9 +68,9 @@ async def _queue_metrics(request: Request) -> bytes:
     now = request.deps.clock.now()
     try:
         counts = await engine.read(lambda conn: queue.counts_by_site(conn, now))
+        text = _write(counts, now) + await engine.read(lambda conn: watch_metrics.text(conn, now))
     except StorageUnavailable:
         return b""
-    text = _write(counts, now)
     _kept[engine] = (time.monotonic(), text)
     return text
 

@@ -123,9 +123,12 @@ class AttemptAnswer(Struct, kw_only=True, frozen=True, tag_field="object", tag="
     enhanced_code: str | None
     response: str | None
     route: str
+    source: str | None
     host: str | None
     peer: str | None
     tls: str | None
+    tls_policy: str | None
+    provider_id: str | None
     started_at: str
     finished_at: str
     transcript: str
@@ -137,13 +140,14 @@ class RecipientWhy(Struct, kw_only=True, frozen=True):
     id: str
     address: str
     status: str
-    summary: str
+    cause: str
+    sentence: str
+    evidence: dict[str, Any]
     next_attempt_at: str | None
     attempts: int
     last_reply: str | None
     last_host: str | None
     site: str
-    holding: str | None
 
 
 class ExplanationAnswer(Struct, kw_only=True, frozen=True, tag_field="object", tag="explanation"):
@@ -151,7 +155,8 @@ class ExplanationAnswer(Struct, kw_only=True, frozen=True, tag_field="object", t
 
     message_id: str
     status: str
-    summary: str
+    cause: str
+    sentence: str
     recipients: list[RecipientWhy]
 
 

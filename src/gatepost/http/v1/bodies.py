@@ -92,8 +92,19 @@ class MessageBody(Body):
     scheduled_at: Moment | None = None
     ttl_s: Annotated[int, Meta(ge=1, le=365 * 86400, description="seconds after which it is worth nothing any more")] | None = None
     expires_at: Moment | None = None
-    require_tls: Annotated[bool, Meta(description="not supported yet: only false is taken")] | None = None
-    route: Annotated[str, Meta(description="not supported yet: only null is taken")] | None = None
+    require_tls: (
+        Annotated[
+            bool, Meta(description="deliver only over TLS with a certificate that is verified, by DANE or by an authority; else wait")
+        ]
+        | None
+    ) = None
+    route: (
+        Annotated[
+            str,
+            Meta(min_length=1, max_length=200, description="name of a route that may be asked for, or sandbox; operators may give roads"),
+        ]
+        | None
+    ) = None
 
 
 class SendBody(MessageBody):
@@ -226,6 +237,7 @@ class PolicyBody(Body):
     links: Strictness = UNSET
     html: Strictness = UNSET
     spam: Strictness = UNSET
+    alignment: Strictness = UNSET
 
 
 class SuppressionBody(Body):

@@ -34,32 +34,37 @@ async def list_domains(request: Request) -> Answer:
 
 async def get(request: Request) -> Answer:
     """Return a domain with its records."""
-    return as_json(writing.domain(await request.deps.domains.get(request.caller.tenant_id, _which(request))))
+    return as_json(writing.domain(await request.deps.domains.get(request.caller.tenant_id, which(request))))
 
 
 async def verify(request: Request) -> Answer:
     """Look the records up in DNS."""
-    return as_json(writing.domain(await request.deps.domains.verify(request.caller.tenant_id, _which(request), by=request.caller.actor)))
+    return as_json(writing.domain(await request.deps.domains.verify(request.caller.tenant_id, which(request), by=request.caller.actor)))
 
 
 async def rotate(request: Request) -> Answer:
     """Make new DKIM keys."""
-    rotated = await request.deps.domains.rotate_dkim(request.caller.tenant_id, _which(request), by=request.caller.actor)
+    rotated = await request.deps.domains.rotate_dkim(request.caller.tenant_id, which(request), by=request.caller.actor)
     return as_json(writing.domain(rotated))
 
 
 async def remove(request: Request) -> Answer:
     """Remove a domain with its keys."""
-    await request.deps.domains.remove(request.caller.tenant_id, _which(request), by=request.caller.actor)
+    await request.deps.domains.remove(request.caller.tenant_id, which(request), by=request.caller.actor)
     return NO_CONTENT
 
 
-def _which(request: Request) -> str:
-    """Return the id or the name in the path; what can be neither is not there."""
-    which = str(request.params["domain"])
-    if len(which) > 300 or not (ids.is_valid(which, "dom") or ("." in which and which.isprintable())):
+def which(request: Request) -> str:
+    """
+    Return the id or the name in the path.
+
+    Raises:
+        Refused: not_found: it can be neither.
+    """
+    named = str(request.params["domain"])
+    if len(named) > 300 or not (ids.is_valid(named, "dom") or ("." in named and named.isprintable())):
         raise Refused("not_found", "there is no such domain")
-    return which
+    return named
 
 
 DOMAIN = Parameter(

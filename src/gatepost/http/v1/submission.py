@@ -89,8 +89,6 @@ class _Reader:
             "/tracking/opens": tracking is not None and tracking.opens,
             "/tracking/clicks": tracking is not None and tracking.clicks,
             "/unsubscribe": body.unsubscribe is not None,
-            "/require_tls": bool(body.require_tls),
-            "/route": body.route is not None,
         }
         self.faults += [
             Fault(at, "unsupported", "this is not supported yet; leave it out") for at, is_wanted in wanted.items() if is_wanted
@@ -177,7 +175,7 @@ def moment_of(text: str | None, at: str) -> Instant | None:
 
 
 def _read(reader: _Reader, body: bodies.MessageBody, now: Instant) -> Submission:
-    if body.template is not None or body.tracking is not None or body.unsubscribe is not None or body.require_tls or body.route is not None:
+    if body.template is not None or body.tracking is not None or body.unsubscribe is not None or body.require_tls:
         reader.unsupported(body)
     return Submission(
         sender=reader.mailbox(body.sender, "/from"),
@@ -204,8 +202,9 @@ def _steering(reader: _Reader, body: bodies.MessageBody, now: Instant) -> Steeri
             reader.faults.append(Fault("/ttl_s", "conflicting", "give ttl_s or expires_at, not both"))
         expires_at = (scheduled_at or now) + body.ttl_s * 1000
     return Steering(
-        stream=body.stream, tags=tuple(body.tags or ()), metadata=body.metadata or {}, scheduled_at=scheduled_at, expires_at=expires_at
-    )
+        stream=body.stream, tags=tuple(body.tags or ()), metadata=body.metadata or {}, scheduled_at=scheduled_at, expires_at=expires_at,
+        requires_tls=bool(body.require_tls), route=body.route,
+    )  # fmt: skip
 
 
 def _raise(reader: _Reader, submission: Submission, limits: Limits) -> None:

@@ -1,12 +1,12 @@
 """Suppressed addresses: add one or many, list, read, lift. Accept leaves them out of every message."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from urllib.parse import unquote
 
 from gatepost.domain.access import Scope
 from gatepost.domain.address import Address, InvalidAddress, parse_address
 from gatepost.domain.errors import Fault, Refused, invalid
-from gatepost.domain.message import STREAMS
+from gatepost.domain.stream import NAME
 from gatepost.http import decode, paging
 from gatepost.http.exchange import NO_CONTENT, Answer, Endpoint, Parameter, Request, as_json
 from gatepost.http.v1 import answers, writing
@@ -25,7 +25,7 @@ async def add(request: Request) -> Answer:
     """Suppress an address; 201 when it is new, 200 when it was there and is renewed."""
     body = decode.read_json(await decode.read_body(request, _BYTES), SuppressionBody)
     faults: list[Fault] = []
-    wanted = _wanted(body, "", faults)
+    wanted = _wanted(body, "", faults, await _streams(request))
     added = await _add(request, [wanted] if wanted else [], faults)
     return as_json(writing.suppression(added.rows[0]), 201 if added.new else 200)
 
@@ -34,7 +34,8 @@ async def add_many(request: Request) -> Answer:
     """Suppress several addresses in one transaction."""
     body = decode.read_json(await decode.read_body(request, _BYTES), SuppressionsBody)
     faults: list[Fault] = []
-    wanted = [_wanted(one, f"/suppressions/{n}", faults) for n, one in enumerate(body.suppressions)]
+    streams = await _streams(request)
+    wanted = [_wanted(one, f"/suppressions/{n}", faults, streams) for n, one in enumerate(body.suppressions)]
     added = await _add(request, [one for one in wanted if one], faults)
     return as_json(answers.SuppressionsAdded(added=added.new, renewed=len(wanted) - added.new))
 
@@ -68,15 +69,21 @@ async def remove(request: Request) -> Answer:
     return NO_CONTENT
 
 
-def _wanted(body: SuppressionBody, at: str, faults: list[Fault]) -> Suppression | None:
+async def _streams(request: Request) -> Collection[str]:
+    directory = request.deps.directory
+    await directory.refresh()
+    return directory.streams(request.caller.tenant_id)
+
+
+def _wanted(body: SuppressionBody, at: str, faults: list[Fault], streams: Collection[str]) -> Suppression | None:
     """Read one suppression; its faults are added to the list, and None stands for one whose address is no address."""
     address, expires_at = None, None
     try:
         address = parse_address(body.address)
     except InvalidAddress as error:
         faults.append(Fault(f"{at}/address", "invalid_address", str(error)))
-    if body.stream is not None and body.stream not in STREAMS:
-        faults.append(Fault(f"{at}/stream", "unknown_stream", f"there is no such stream; there are {', '.join(STREAMS)}"))
+    if body.stream is not None and body.stream not in streams:
+        faults.append(Fault(f"{at}/stream", "unknown_stream", f"there is no such stream; there are {', '.join(streams)}"))
     faults += text_faults(f"{at}/note", body.note, 1000)
     try:
         expires_at = moment_of(body.expires_at, f"{at}/expires_at")
@@ -106,8 +113,8 @@ def _address(request: Request) -> Address:
 
 def _stream(request: Request) -> str | None:
     stream = request.query("stream").get("stream")
-    if stream is not None and stream not in STREAMS:
-        raise invalid(Fault("stream", "unknown_stream", f"the streams are {', '.join(STREAMS)}"))
+    if stream is not None and not NAME.fullmatch(stream):
+        raise invalid(Fault("stream", "unknown_stream", "a stream's name has small letters, digits, - and _"))
     return stream
 
 
@@ -122,7 +129,7 @@ _ADDRESS = Parameter(
     is_required=True,
     schema={"type": "string", "minLength": 3, "maxLength": 254},
 )
-_STREAM = Parameter(name="stream", place="query", description="only for this stream", schema={"type": "string", "enum": [*STREAMS]})
+_STREAM = Parameter(name="stream", place="query", description="only for this stream", schema={"type": "string", "maxLength": 40})
 _BODY_CODES = ("validation_failed", "malformed_request", "payload_too_large", "unsupported_media_type")
 _ONE = "/v1/suppressions/{address:path}"
 

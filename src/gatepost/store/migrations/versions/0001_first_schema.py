@@ -70,9 +70,12 @@ def _create_tables() -> None:
         sa.Column("code", sa.Integer(), nullable=True),
         sa.Column("enhanced", sa.Text(), nullable=True),
         sa.Column("route", sa.Text(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=True),
         sa.Column("host", sa.Text(), nullable=True),
         sa.Column("peer", sa.Text(), nullable=True),
         sa.Column("tls", sa.Text(), nullable=True),
+        sa.Column("tls_policy", sa.Text(), nullable=True),
+        sa.Column("provider_id", sa.Text(), nullable=True),
         sa.Column("started_at", sa.BigInteger(), nullable=False),
         sa.Column("finished_at", sa.BigInteger(), nullable=False),
         sa.Column("sealed", sa.LargeBinary(), nullable=False),
@@ -80,6 +83,14 @@ def _create_tables() -> None:
         sa.CheckConstraint("outcome IN ('delivered', 'deferred', 'failed', 'unknown')", name="ck_attempt_outcome"),
         sqlite_with_rowid=False,
         postgresql_partition_by="RANGE (message_id)",
+    )
+    op.create_index(
+        "ix_attempt_provider_id",
+        "attempt",
+        ["provider_id"],
+        unique=False,
+        sqlite_where=sa.text("provider_id IS NOT NULL"),
+        postgresql_where=sa.text("provider_id IS NOT NULL"),
     )
     op.create_table(
         "audit",
@@ -192,6 +203,34 @@ def _create_tables() -> None:
         sqlite_with_rowid=False,
     )
     op.create_table(
+        "domain_health",
+        sa.Column("domain_id", KEY, nullable=False),
+        sa.Column("tenant_id", KEY, nullable=False),
+        sa.Column("checked_at", sa.BigInteger(), nullable=False),
+        sa.Column("due_at", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("failing_since", sa.BigInteger(), nullable=True),
+        sa.Column("report", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("domain_id", name="pk_domain_health"),
+        sa.CheckConstraint("state IN ('ok', 'broken', 'unknown')", name="ck_domain_health_state"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_domain_health_due_at", "domain_health", ["due_at"], unique=False)
+    op.create_index("ix_domain_health_state", "domain_health", ["state"], unique=False)
+    op.create_table(
+        "domain_report",
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("domain", KEY, nullable=False),
+        sa.Column("received_at", sa.BigInteger(), nullable=False),
+        sa.Column("sealed", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_domain_report"),
+        sa.CheckConstraint("kind IN ('dmarc', 'tls')", name="ck_domain_report_kind"),
+        sqlite_with_rowid=True,
+    )
+    op.create_index("ix_domain_report_domain_kind_received_at", "domain_report", ["domain", "kind", "received_at"], unique=False)
+    op.create_index("ix_domain_report_received_at", "domain_report", ["received_at"], unique=False)
+    op.create_table(
         "event",
         sa.Column("id", KEY, nullable=False),
         sa.Column("tenant_id", KEY, nullable=False),
@@ -200,12 +239,62 @@ def _create_tables() -> None:
         sa.Column("message_id", KEY, nullable=True),
         sa.Column("n", sa.Integer(), nullable=True),
         sa.Column("data", sa.LargeBinary(), nullable=False),
+        sa.Column("feed", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_event"),
         sqlite_with_rowid=False,
         postgresql_partition_by="RANGE (id)",
     )
     op.create_index("ix_event_message_id_id", "event", ["message_id", "id"], unique=False)
-    op.create_index("ix_event_tenant_id_id", "event", ["tenant_id", "id"], unique=False)
+    op.create_index("ix_event_tenant_id_feed_id", "event", ["tenant_id", "feed", "id"], unique=False)
+    op.create_table(
+        "flow_state",
+        sa.Column("source", KEY, nullable=False),
+        sa.Column("site", KEY, nullable=False),
+        sa.Column("pool", KEY, nullable=False),
+        sa.Column("shard", sa.SmallInteger(), nullable=False),
+        sa.Column("saved_at", sa.BigInteger(), nullable=False),
+        sa.Column("data", sa.Text(), nullable=False),
+        sa.Column("signal_sealed", sa.LargeBinary(), nullable=True),
+        sa.PrimaryKeyConstraint("source", "site", name="pk_flow_state"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_flow_state_shard", "flow_state", ["shard"], unique=False)
+    op.create_table(
+        "hook",
+        sa.Column("webhook_id", KEY, nullable=False),
+        sa.Column("event_id", KEY, nullable=False),
+        sa.Column("tenant_id", KEY, nullable=False),
+        sa.Column("type", sa.Text(), nullable=False),
+        sa.Column("message_id", KEY, nullable=True),
+        sa.Column("seq", sa.BigInteger(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("due_at", sa.BigInteger(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("tried_at", sa.BigInteger(), nullable=True),
+        sa.Column("code", sa.Integer(), nullable=True),
+        sa.Column("latency_ms", sa.Integer(), nullable=True),
+        sa.Column("answer_sealed", sa.LargeBinary(), nullable=True),
+        sa.PrimaryKeyConstraint("webhook_id", "event_id", name="pk_hook"),
+        sa.CheckConstraint("status IN ('waiting', 'delivered', 'failed')", name="ck_hook_status"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index(
+        "ix_hook_webhook_id_due_at_seq",
+        "hook",
+        ["webhook_id", "due_at", "seq"],
+        unique=False,
+        sqlite_where=sa.text("status = 'waiting'"),
+        postgresql_where=sa.text("status = 'waiting'"),
+    )
+    op.create_index(
+        "ix_hook_webhook_id_message_id_seq",
+        "hook",
+        ["webhook_id", "message_id", "seq"],
+        unique=False,
+        sqlite_where=sa.text("status = 'waiting'"),
+        postgresql_where=sa.text("status = 'waiting'"),
+    )
     op.create_table(
         "idempotency",
         sa.Column("tenant_id", KEY, nullable=False),
@@ -217,6 +306,24 @@ def _create_tables() -> None:
     )
     op.create_index("ix_idempotency_expires_at", "idempotency", ["expires_at"], unique=False)
     op.create_table(
+        "inbound",
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("source", KEY, nullable=False),
+        sa.Column("received_at", sa.BigInteger(), nullable=False),
+        sa.Column("due_at", sa.BigInteger(), nullable=False),
+        sa.Column("tries", sa.Integer(), nullable=False),
+        sa.Column("claims", sa.Integer(), nullable=False),
+        sa.Column("state", KEY, nullable=False),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.Column("sealed", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_inbound"),
+        sa.CheckConstraint("state IN ('waiting', 'quarantined')", name="ck_inbound_state"),
+        sa.CheckConstraint("kind IN ('mail', 'hook')", name="ck_inbound_kind"),
+        sqlite_with_rowid=True,
+    )
+    op.create_index("ix_inbound_state_due_at", "inbound", ["state", "due_at"], unique=False)
+    op.create_table(
         "last_use",
         sa.Column("principal_id", KEY, nullable=False),
         sa.Column("used_at", sa.BigInteger(), nullable=False),
@@ -224,6 +331,18 @@ def _create_tables() -> None:
         sa.PrimaryKeyConstraint("principal_id", name="pk_last_use"),
         sqlite_with_rowid=False,
     )
+    op.create_table(
+        "mail_system",
+        sa.Column("domain", KEY, nullable=False),
+        sa.Column("site", sa.Text(), nullable=True),
+        sa.Column("asked_at", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.Column("failing_since", sa.BigInteger(), nullable=True),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("domain", name="pk_mail_system"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_mail_system_expires_at", "mail_system", ["expires_at"], unique=False)
     op.create_table(
         "membership",
         sa.Column("person_id", KEY, nullable=False),
@@ -268,6 +387,25 @@ def _create_tables() -> None:
         sa.PrimaryKeyConstraint("tenant_id", "tag", "message_id", name="pk_message_tag"),
         sqlite_with_rowid=False,
     )
+    op.create_table(
+        "mta_sts_policy",
+        sa.Column("domain", KEY, nullable=False),
+        sa.Column("record_id", sa.Text(), nullable=False),
+        sa.Column("mode", sa.Text(), nullable=False),
+        sa.Column("hosts", sa.Text(), nullable=False),
+        sa.Column("max_age_s", sa.BigInteger(), nullable=False),
+        sa.Column("fetched_at", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.Column("refresh_at", sa.BigInteger(), nullable=False),
+        sa.Column("changed_at", sa.BigInteger(), nullable=False),
+        sa.Column("failing_since", sa.BigInteger(), nullable=True),
+        sa.Column("error", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("domain", name="pk_mta_sts_policy"),
+        sa.CheckConstraint("mode IN ('enforce', 'testing', 'none')", name="ck_mta_sts_policy_mode"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_mta_sts_policy_changed_at", "mta_sts_policy", ["changed_at"], unique=False)
+    op.create_index("ix_mta_sts_policy_refresh_at", "mta_sts_policy", ["refresh_at"], unique=False)
     op.create_table(
         "node",
         sa.Column("id", KEY, nullable=False),
@@ -369,15 +507,53 @@ def _create_tables() -> None:
         sa.Column("message_id", KEY, nullable=False),
         sa.Column("n", sa.Integer(), nullable=False, autoincrement=False),
         sa.Column("tenant_id", KEY, nullable=False),
+        sa.Column("flow", sa.BigInteger(), nullable=False),
         sa.Column("pool", sa.Text(), nullable=False),
         sa.Column("site", sa.Text(), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("retries", sa.Integer(), nullable=False),
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.Column("tried", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("shard", "lane", "due_at", "message_id", "n", name="pk_queue"),
         sqlite_with_rowid=False,
     )
+    op.create_index("ix_queue_flow_due_at", "queue", ["flow", "due_at"], unique=False)
     op.create_index("ix_queue_message_id_n", "queue", ["message_id", "n"], unique=True)
+    op.create_index(
+        "ix_queue_shard_expires_at",
+        "queue",
+        ["shard", "expires_at"],
+        unique=False,
+        sqlite_where=sa.text("expires_at < due_at + 86400000 AND due_at < 100000000000000"),
+        postgresql_where=sa.text("expires_at < due_at + 86400000 AND due_at < 100000000000000"),
+    )
+    op.create_table(
+        "queue_action",
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("tenant_id", KEY, nullable=True),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("filter", sa.Text(), nullable=False),
+        sa.Column("route", sa.Text(), nullable=True),
+        sa.Column("note", sa.Text(), nullable=False),
+        sa.Column("actor_id", KEY, nullable=False),
+        sa.Column("actor_name", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("finished_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_queue_action"),
+        sa.CheckConstraint("kind IN ('hold', 'release', 'reroute', 'cancel')", name="ck_queue_action_kind"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_queue_action_created_at", "queue_action", ["created_at"], unique=False)
+    op.create_table(
+        "queue_action_shard",
+        sa.Column("action_id", KEY, nullable=False),
+        sa.Column("shard", sa.SmallInteger(), nullable=False, autoincrement=False),
+        sa.Column("place", sa.Text(), nullable=False),
+        sa.Column("changed", sa.BigInteger(), nullable=False),
+        sa.Column("finished_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("action_id", "shard", name="pk_queue_action_shard"),
+        sqlite_with_rowid=False,
+    )
     op.create_table(
         "quota",
         sa.Column("subject", KEY, nullable=False),
@@ -407,6 +583,7 @@ def _create_tables() -> None:
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
         sa.Column("final_at", sa.BigInteger(), nullable=True),
         sa.Column("notify", sa.Text(), nullable=True),
+        sa.Column("route", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("message_id", "n", name="pk_recipient"),
         sa.CheckConstraint(
             "status IN ('scheduled', 'queued', 'deferred', 'sent', 'delivered', 'bounced', 'suppressed', 'expired', 'cancelled')",
@@ -418,6 +595,81 @@ def _create_tables() -> None:
         "ix_recipient_tenant_id_address_hash_message_id", "recipient", ["tenant_id", "address_hash", "message_id"], unique=False
     )
     op.create_index("ix_recipient_tenant_id_status_message_id", "recipient", ["tenant_id", "status", "message_id"], unique=False)
+    op.create_table(
+        "relay_health",
+        sa.Column("relay", KEY, nullable=False),
+        sa.Column("checked_at", sa.BigInteger(), nullable=False),
+        sa.Column("is_ok", sa.Boolean(), nullable=False),
+        sa.Column("failing_since", sa.BigInteger(), nullable=True),
+        sa.Column("report", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("relay", name="pk_relay_health"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "relay_minute",
+        sa.Column("relay", KEY, nullable=False),
+        sa.Column("minute", sa.BigInteger(), nullable=False, autoincrement=False),
+        sa.Column("node", KEY, nullable=False),
+        sa.Column("attempts", sa.BigInteger(), nullable=False),
+        sa.Column("failed", sa.BigInteger(), nullable=False),
+        sa.Column("slow", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("relay", "minute", "node", name="pk_relay_minute"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_relay_minute_minute", "relay_minute", ["minute"], unique=False)
+    op.create_table(
+        "relay_use",
+        sa.Column("relay", KEY, nullable=False),
+        sa.Column("span", KEY, nullable=False),
+        sa.Column("taken", sa.BigInteger(), nullable=False),
+        sa.Column("used", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("relay", "span", name="pk_relay_use"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "report_seen",
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_report_seen"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_report_seen_at", "report_seen", ["at"], unique=False)
+    op.create_table(
+        "road_override",
+        sa.Column("road", KEY, nullable=False),
+        sa.Column("disabled_at", sa.BigInteger(), nullable=False),
+        sa.Column("note", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("road", name="pk_road_override"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "road_state",
+        sa.Column("road", KEY, nullable=False),
+        sa.Column("source", KEY, nullable=False),
+        sa.Column("machine", KEY, nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("since", sa.BigInteger(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("retry_at", sa.BigInteger(), nullable=True),
+        sa.Column("openings", sa.Integer(), nullable=False),
+        sa.Column("score", sa.Integer(), nullable=False),
+        sa.Column("counts", sa.Text(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("road", "source", "machine", name="pk_road_state"),
+        sa.CheckConstraint("state IN ('closed', 'open', 'half_open')", name="ck_road_state_state"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "route",
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("name", KEY, nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("rule", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_route"),
+        sa.UniqueConstraint("name", name="uq_route_name"),
+        sqlite_with_rowid=False,
+    )
     op.create_table(
         "session",
         sa.Column("id", KEY, nullable=False),
@@ -448,11 +700,31 @@ def _create_tables() -> None:
         sqlite_with_rowid=False,
     )
     op.create_table(
+        "site_rule",
+        sa.Column("source", KEY, nullable=False),
+        sa.Column("site", KEY, nullable=False),
+        sa.Column("limits", sa.Text(), nullable=False),
+        sa.Column("suspended_until", sa.BigInteger(), nullable=True),
+        sa.Column("lifted_at", sa.BigInteger(), nullable=False),
+        sa.Column("note", sa.Text(), nullable=False),
+        sa.Column("changed_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("source", "site", name="pk_site_rule"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
         "site_state",
         sa.Column("site", KEY, nullable=False),
         sa.Column("paused_at", sa.BigInteger(), nullable=True),
         sa.Column("note", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("site", name="pk_site_state"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "source_health",
+        sa.Column("address", KEY, nullable=False),
+        sa.Column("checked_at", sa.BigInteger(), nullable=False),
+        sa.Column("report", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("address", name="pk_source_health"),
         sqlite_with_rowid=False,
     )
     op.create_table(
@@ -463,6 +735,20 @@ def _create_tables() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("ix_spent_token_expires_at", "spent_token", ["expires_at"], unique=False)
+    op.create_table(
+        "stream",
+        sa.Column("tenant_id", KEY, nullable=False),
+        sa.Column("name", KEY, nullable=False),
+        sa.Column("lane", sa.SmallInteger(), nullable=False),
+        sa.Column("ttl_s", sa.BigInteger(), nullable=True),
+        sa.Column("retry", sa.Text(), nullable=True),
+        sa.Column("route", sa.Text(), nullable=True),
+        sa.Column("window", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("changed_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant_id", "name", name="pk_stream"),
+        sqlite_with_rowid=False,
+    )
     op.create_table(
         "suppression",
         sa.Column("tenant_id", KEY, nullable=False),
@@ -477,6 +763,15 @@ def _create_tables() -> None:
         sa.UniqueConstraint("id", name="uq_suppression_id"),
         sqlite_with_rowid=False,
     )
+    op.create_table(
+        "tally",
+        sa.Column("subject", KEY, nullable=False),
+        sa.Column("item", KEY, nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("subject", "item", name="pk_tally"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_tally_at", "tally", ["at"], unique=False)
     op.create_table(
         "tenant",
         sa.Column("id", KEY, nullable=False),
@@ -501,6 +796,31 @@ def _create_tables() -> None:
         sqlite_with_rowid=False,
     )
     op.create_table(
+        "tls_report",
+        sa.Column("day", KEY, nullable=False),
+        sa.Column("domain", KEY, nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("owner", sa.Text(), nullable=False),
+        sa.Column("claimed_at", sa.BigInteger(), nullable=False),
+        sa.Column("tries", sa.Integer(), nullable=False),
+        sa.Column("sent_to", sa.Text(), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("day", "domain", name="pk_tls_report"),
+        sa.CheckConstraint("state IN ('claimed', 'sent', 'unwanted', 'failed')", name="ck_tls_report_state"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "tls_result",
+        sa.Column("day", KEY, nullable=False),
+        sa.Column("domain", KEY, nullable=False),
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("policy", sa.Text(), nullable=False),
+        sa.Column("failure", sa.Text(), nullable=True),
+        sa.Column("sessions", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("day", "domain", "id", name="pk_tls_result"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
         "token_key",
         sa.Column("id", KEY, nullable=False),
         sa.Column("algorithm", sa.Text(), nullable=False),
@@ -522,5 +842,51 @@ def _create_tables() -> None:
         sa.Column("bytes", sa.BigInteger(), nullable=False),
         sa.Column("cost_micros", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("tenant_id", "day", "route", "node", name="pk_usage"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "warm_up_count",
+        sa.Column("source", KEY, nullable=False),
+        sa.Column("site", KEY, nullable=False),
+        sa.Column("day", sa.Integer(), nullable=False, autoincrement=False),
+        sa.Column("used", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("source", "site", "day", name="pk_warm_up_count"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "watch_lease",
+        sa.Column("task", KEY, nullable=False),
+        sa.Column("owner", sa.Text(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("task", name="pk_watch_lease"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "webhook",
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("tenant_id", KEY, nullable=False),
+        sa.Column("sealed", sa.LargeBinary(), nullable=False),
+        sa.Column("events", sa.Text(), nullable=False),
+        sa.Column("streams", sa.Text(), nullable=False),
+        sa.Column("batch_size", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("changed_at", sa.BigInteger(), nullable=False),
+        sa.Column("disabled_at", sa.BigInteger(), nullable=True),
+        sa.Column("disabled_reason", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_webhook"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_webhook_tenant_id_id", "webhook", ["tenant_id", "id"], unique=False)
+    op.create_table(
+        "webhook_state",
+        sa.Column("webhook_id", KEY, nullable=False),
+        sa.Column("owner", sa.Text(), nullable=True),
+        sa.Column("lease_until", sa.BigInteger(), nullable=False),
+        sa.Column("feed", sa.BigInteger(), nullable=False),
+        sa.Column("event_id", KEY, nullable=False),
+        sa.Column("seq", sa.BigInteger(), nullable=False),
+        sa.Column("failing_since", sa.BigInteger(), nullable=True),
+        sa.Column("answered_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("webhook_id", name="pk_webhook_state"),
         sqlite_with_rowid=False,
     )

@@ -1,0 +1,73 @@
+"""
+Brevo's transactional webhooks.
+
+Believed: the token in `Authorization: Bearer`, or user:password, in `hook.secret`, as the webhook was made with; it signs nothing.
+Source: https://developers.brevo.com/docs/transactional-webhooks and .../docs/username-and-password-authentication.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from gatepost.domain.outcome import Category
+from gatepost.domain.statement import Said
+from gatepost.returns.hooks.call import HookCall, Occurrence, check_shared, judged, objects_of, text
+
+_EVENTS: Final[Mapping[str, tuple[Said, Category]]] = {
+    "delivered": (Said.DELIVERED, Category.DELIVERED),
+    "deferred": (Said.DEFERRED, Category.UNDETERMINED),
+    "hard_bounce": (Said.BOUNCED, Category.INVALID_RECIPIENT),
+    "soft_bounce": (Said.BOUNCED, Category.UNDETERMINED),
+    "invalid_email": (Said.BOUNCED, Category.INVALID_RECIPIENT),
+    "blocked": (Said.BOUNCED, Category.SUPPRESSED),
+    "error": (Said.BOUNCED, Category.REMOTE_SYSTEM),
+    "spam": (Said.COMPLAINED, Category.COMPLAINT),
+    "opened": (Said.OPENED, Category.DELIVERED),
+    "unique_opened": (Said.OPENED, Category.DELIVERED),
+    "proxy_open": (Said.OPENED, Category.DELIVERED),
+    "click": (Said.CLICKED, Category.DELIVERED),
+    "unsubscribed": (Said.UNSUBSCRIBED, Category.DELIVERED),
+}
+
+
+class BrevoHook:
+    """The hook of one account."""
+
+    def __init__(self, secret: str) -> None:
+        """
+        Args:
+            secret: The token, or user:password.
+
+        Raises:
+            ValueError: There is none.
+        """
+        if not secret:
+            raise ValueError("hook.secret: give the token, or user:password, that the webhook was made with")
+        self._secret = secret
+
+    async def verify(self, call: HookCall) -> dict[str, str]:
+        """Check the secret."""
+        check_shared(self._secret, call.headers)
+        return {}
+
+    def read(self, body: bytes, _details: Mapping[str, Any]) -> Sequence[Occurrence]:
+        """Read one event or a list of them."""
+        return [one for found in objects_of(body) if (one := _occurrence(found)) is not None]
+
+
+def _occurrence(found: dict[str, Any]) -> Occurrence | None:
+    kind = text(found, "event", most=40)
+    if kind not in _EVENTS:
+        return None
+    said, own = _EVENTS[kind]
+    category, rule, reply = None, "", None
+    if said in {Said.BOUNCED, Said.DEFERRED}:
+        told = judged(text(found, "reason"), otherwise=own, rule=f"brevo.{kind}")
+        category, rule, reply = (own, f"brevo.{kind}", told.reply) if own is Category.SUPPRESSED else (told.category, told.rule, told.reply)
+    elif said is Said.COMPLAINED:
+        category = own
+    message_id, address = text(found, "message-id", most=998).strip("<> "), text(found, "email", most=320)
+    return Occurrence(
+        event_id=f"{kind}/{message_id}/{address}/{text(found, 'ts_epoch', 'ts_event', 'ts')}", said=said,
+        provider_ids=(message_id,) if message_id else (), address=address, category=category, rule=rule, reply=reply,
+        detail={"is_machine": "true"} if kind == "proxy_open" else {},
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Telling customers: what happened, sent to their own servers."""

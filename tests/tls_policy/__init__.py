@@ -1,0 +1,1 @@
+"""TLS on the way out: MTA-STS, DANE, messages that require TLS, and reports."""

@@ -1,0 +1,94 @@
+"""Providers' rules as data: what each comes to, the score, and the one thing to mend next."""
+
+import pytest
+
+from gatepost.domain.health import Check, CheckStatus
+from gatepost.policy.compliance import BULK_PER_DAY, RuleStatus, Traffic, evaluate, rules
+
+IDS = ("dkim", "spf", "spf_lookups", "spf_senders", "dmarc", "dmarc_alignment", "mx", "source_ptr")
+
+
+def checks(**changed: str) -> list[Check]:
+    """Make every check ok but for those that are named."""
+    found = {**dict.fromkeys(IDS, "ok"), **changed}
+    return [
+        Check(id=name, status=CheckStatus(status), detail=f"{name} is {status}", advice=f"mend {name}") for name, status in found.items()
+    ]
+
+
+def status_of(rule: str, traffic: Traffic | None = None, **changed: str) -> str:
+    found = evaluate(checks(**changed), traffic or Traffic())
+    return next(one.status.value for one in found.results if one.rule.id == rule)
+
+
+def test_every_rule_has_a_page_and_names_checks() -> None:
+    """Data that names a check that nobody makes would be unknown for ever."""
+    known = {*IDS, "message_format", "tls", "complaint_rate", "one_click_unsubscribe"}
+    assert {rule.provider for rule in rules()} == {"gmail", "yahoo", "microsoft"}
+    for rule in rules():
+        assert rule.url.startswith("https://")
+        assert bool(rule.every) != bool(rule.one_of)
+        assert {*rule.every, *rule.one_of} <= known
+        assert rule.applies in {"all", "bulk"}
+    assert len({rule.id for rule in rules()}) == len(rules())
+
+
+def test_what_nobody_counts_is_unknown_and_does_not_score() -> None:
+    """Complaints and one-click unsubscribing neither raise nor lower the score until somebody counts them."""
+    found = evaluate(checks(), Traffic())
+    assert found.score == 100
+    assert {one.rule.id for one in found.results if one.status is RuleStatus.UNKNOWN} == {
+        "gmail_complaints", "yahoo_complaints", "gmail_unsubscribe", "yahoo_unsubscribe", "microsoft_unsubscribe",
+    }  # fmt: skip
+    assert found.unknown == 5
+    assert status_of("gmail_complaints", Traffic(complaint_rate=0.002)) == "passed"
+    assert status_of("gmail_complaints", Traffic(complaint_rate=0.003)) == "failed"
+    assert status_of("gmail_unsubscribe", Traffic(has_one_click=False)) == "failed"
+
+
+@pytest.mark.parametrize(
+    ("rule", "changed", "status"),
+    [
+        ("gmail_spf_or_dkim", {"dkim": "failed"}, "passed"),
+        ("gmail_spf_or_dkim", {"dkim": "failed", "spf": "failed"}, "failed"),
+        ("gmail_spf_or_dkim", {"dkim": "failed", "spf": "unknown"}, "unknown"),
+        ("gmail_spf_and_dkim", {"spf_senders": "failed"}, "failed"),
+        ("gmail_spf_and_dkim", {"spf_senders": "not_applicable"}, "passed"),
+        ("gmail_dmarc", {"dmarc": "warning"}, "passed"),
+        ("gmail_ptr", {"source_ptr": "not_applicable"}, "not_applicable"),
+        ("gmail_ptr", {"source_ptr": "unknown"}, "unknown"),
+        ("microsoft_dmarc", {"dmarc_alignment": "failed"}, "failed"),
+        ("microsoft_reply", {"mx": "failed"}, "failed"),
+    ],
+)
+def test_a_rule_follows_its_checks(rule: str, changed: dict[str, str], status: str) -> None:
+    """All or any of them; a warning is kept to, what does not apply does not fail."""
+    assert status_of(rule, **changed) == status
+
+
+def test_the_worst_of_several_addresses_counts() -> None:
+    """One address without a name is enough."""
+    more = Check(id="source_ptr", status=CheckStatus.FAILED, detail="no name", advice="get one")
+    for order in ([*checks(), more], [more, *checks()]):
+        found = evaluate(order, Traffic())
+        assert next(one.status for one in found.results if one.rule.id == "gmail_ptr") is RuleStatus.FAILED
+        assert found.next_step == "get one"
+
+
+def test_rules_of_bulk_senders_count_half_until_they_bind() -> None:
+    """Below 5,000 a day they are told and weigh less; from there on in full."""
+    small, large = (evaluate(checks(dmarc="failed"), Traffic(per_day=count)) for count in (BULK_PER_DAY - 1, BULK_PER_DAY))
+    assert small.score is not None
+    assert large.score is not None
+    assert small.score > large.score
+    assert {one.is_binding for one in small.results if one.rule.applies == "bulk"} == {False}
+    assert {one.is_binding for one in large.results} == {True}
+
+
+def test_the_next_step_is_the_heaviest_failure_then_what_can_be_found_out() -> None:
+    """A missing DKIM and SPF come before a missing name; with nothing wrong, what could be better."""
+    assert evaluate(checks(dkim="failed", spf="failed", source_ptr="failed"), Traffic()).next_step == "mend dkim"
+    assert evaluate(checks(source_ptr="unknown"), Traffic()).next_step == "mend source_ptr"
+    better = Check(id="dmarc_policy", status=CheckStatus.WARNING, detail="p=none", advice="ask for more")
+    assert evaluate([*checks(), better], Traffic()).next_step == "ask for more"
+    assert evaluate([], Traffic()).next_step == ""
