@@ -127,7 +127,13 @@ def _view(road: str, found: Sequence[RoadRow], off: Disabled | None, now: Instan
     if best is None:
         return RoadView(road=road, state="closed")
     return RoadView(
-        road=road, state=best.state, since=best.since or None, reason=best.reason, retry_at=best.retry_at, score=best.score, rows=tuple(found)
+        road=road,
+        state=best.state,
+        since=best.since or None,
+        reason=best.reason,
+        retry_at=best.retry_at,
+        score=best.score,
+        rows=tuple(found),
     )
 
 
