@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 CORES  := $(shell nproc 2>/dev/null || echo 2)
+# one more than there are cores: many tests wait for a process, a socket, a browser
+WORKERS := $(shell expr $(CORES) + 1)
 
 .DEFAULT_GOAL := help
 
@@ -13,7 +15,7 @@ demo: $(VENV)/.runtime  ## Run the gateway in a throw-away folder and send sampl
 	$(BIN)/gatepost demo $(ARGS)
 
 test: $(VENV)/.dev $(VENV)/.sslyze tools check  ## Check the code and run all tests
-	$(BIN)/python -m pytest -n $(CORES) --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 check: $(VENV)/.dev  ## Lint, types, layers and the quick tests: run before each commit
 	$(BIN)/ruff check src tests bench

