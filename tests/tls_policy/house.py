@@ -124,15 +124,19 @@ class SignedZone:
     def start(self) -> None:
         """Start the resolver and wait until it answers."""
         program = shutil.which("unbound") or "/usr/sbin/unbound"
-        self._process = subprocess.Popen([program, "-d", "-c", str(self._folder / "unbound.conf")], stderr=subprocess.DEVNULL)
+        arguments = [program, "-d", "-c", str(self._folder / "unbound.conf")]
         question = dns.message.make_query("ns.test.", "A")
+        said = b""
         for _ in range(100):
+            if self._process is None or self._process.poll() is not None:  # another process may have taken the port meanwhile
+                said = self._process.stderr.read() if self._process is not None and self._process.stderr is not None else b""
+                self._process = subprocess.Popen(arguments, stderr=subprocess.PIPE)
             with contextlib.suppress(Exception):
                 answer = dns.query.udp(question, "127.0.0.1", port=self._port, timeout=0.2)
                 if answer.answer:
                     return
-            time.sleep(0.05)
-        raise AssertionError("unbound did not start")
+            time.sleep(0.1)
+        raise AssertionError(f"unbound did not start: {said.decode()}")
 
     def stop(self) -> None:
         """End it."""
