@@ -4,8 +4,9 @@ The queue runner: reads what is due in the shards that this process owns, hands 
 Arrives: queue rows that are due; their messages.
 Leaves: settled results.
 Nothing is written at the claim: a set in memory remembers what is in flight, and the lease keeps other processes off. One
-owner has all of a site, so the number of connections to it is exact.
-Not here: how a batch is delivered (egress), what an outcome means (settle), who owns what (ownership).
+owner has all of a site, so what shaping allows there is exact.
+Not here: what is read (claiming, backlog), whose turn it is (waiting), one delivery (delivering), how much a site gets (shaping), which
+road is open (roads), which system takes a domain (resolving), what an outcome means (settle), who owns what (ownership).
 Bugs: a message that kills the process is tried again after the restart; nothing counts that yet.
 """
 

@@ -16,7 +16,7 @@ The name is the local part, or what stands before its first `+`, in any case: `b
 | `drop` | the connection breaks after the final dot at the first attempt (unknown), then delivered |
 | `never`, `noanswer` | the host never answers: deferred at every attempt, a timeout |
 
-Not here: showing what was captured (dashboard), complaints (no inbound feedback yet).
+Not here: showing what was captured (dashboard), complaints: nobody complains here.
 """
 
 from collections.abc import Mapping

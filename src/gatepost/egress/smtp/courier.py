@@ -8,7 +8,7 @@ Standards: RFC 5321 §5.1 (hosts in order), RFC 7505 (null MX), RFC 3207, RFC 74
 A connection is kept with what it has shown (`Proof`): a message that asks for more never travels over one that was opened for less.
 Not here: opening one connection (opening), what TLS has to fulfil (tls_policy), the dialogue (wire.smtp_client), the order of hosts
 (plan), rendering and signing (mime), retries (policy.retry).
-Bugs: a message to one domain with hundreds of recipients is one transaction; servers that take fewer say 452 to the rest.
+Bugs: how many recipients go into one transaction is the caller's choice; a server that takes fewer says 452 to the rest.
 """
 
 import asyncio
