@@ -5,12 +5,12 @@ Believed: the token in `Authorization: Bearer`, or user:password, in `hook.secre
 Source: https://developers.brevo.com/docs/transactional-webhooks and .../docs/username-and-password-authentication.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 from gatepost.domain.outcome import Category
 from gatepost.domain.statement import Said
-from gatepost.returns.hooks.call import HookCall, Occurrence, check_shared, judged, objects_of, text
+from gatepost.returns.hooks.call import Occurrence, SharedSecretHook, judged, text
 
 _EVENTS: Final[Mapping[str, tuple[Said, Category]]] = {
     "delivered": (Said.DELIVERED, Category.DELIVERED),
@@ -29,29 +29,14 @@ _EVENTS: Final[Mapping[str, tuple[Said, Category]]] = {
 }
 
 
-class BrevoHook:
+class BrevoHook(SharedSecretHook):
     """The hook of one account."""
 
-    def __init__(self, secret: str) -> None:
-        """
-        Args:
-            secret: The token, or user:password.
+    wanted = "the token, or user:password, that the webhook was made with"
 
-        Raises:
-            ValueError: There is none.
-        """
-        if not secret:
-            raise ValueError("hook.secret: give the token, or user:password, that the webhook was made with")
-        self._secret = secret
-
-    async def verify(self, call: HookCall) -> dict[str, str]:
-        """Check the secret."""
-        check_shared(self._secret, call.headers)
-        return {}
-
-    def read(self, body: bytes, _details: Mapping[str, Any]) -> Sequence[Occurrence]:
-        """Read one event or a list of them."""
-        return [one for found in objects_of(body) if (one := _occurrence(found)) is not None]
+    def occurrence(self, found: dict[str, Any]) -> Occurrence | None:
+        """Read one event."""
+        return _occurrence(found)
 
 
 def _occurrence(found: dict[str, Any]) -> Occurrence | None:

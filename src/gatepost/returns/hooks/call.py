@@ -9,7 +9,7 @@ import binascii
 import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 import msgspec
 
@@ -169,3 +169,39 @@ def judged(words: str, status: str = "", code: str = "", *, otherwise: Category 
         category, by = otherwise, rule
     reply = Reply(code=found.smtp_code or 0, enhanced=found.enhanced_code, text=words[:1_000]) if words or found.smtp_code else None
     return Judged(category, "" if by == NO_RULE else by, reply)
+
+
+class SharedSecretHook:
+    """
+    The hook of a provider that signs nothing and shows a secret instead.
+
+    Attributes:
+        wanted: What the secret is, and where it was given to the provider; for whoever left it out.
+    """
+
+    wanted: ClassVar[str]
+
+    def __init__(self, secret: str) -> None:
+        """
+        Args:
+            secret: A token, or user:password.
+
+        Raises:
+            ValueError: There is none.
+        """
+        if not secret:
+            raise ValueError(f"hook.secret: give {self.wanted}")
+        self._secret = secret
+
+    async def verify(self, call: HookCall) -> dict[str, str]:
+        """Check the secret."""
+        check_shared(self._secret, call.headers)
+        return {}
+
+    def read(self, body: bytes, _details: Mapping[str, Any]) -> Sequence[Occurrence]:
+        """Read one event or a list of them."""
+        return [one for found in objects_of(body) if (one := self.occurrence(found)) is not None]
+
+    def occurrence(self, found: dict[str, Any]) -> Occurrence | None:
+        """Read one event; None for one that says nothing here."""
+        raise NotImplementedError

@@ -5,12 +5,12 @@ Believed: HTTP basic authentication, user:password in `hook.secret`, as in the U
 Source: https://dev.mailjet.com/email/guides/webhooks/.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 from gatepost.domain.outcome import Category
 from gatepost.domain.statement import Said
-from gatepost.returns.hooks.call import HookCall, Occurrence, check_shared, judged, objects_of, text
+from gatepost.returns.hooks.call import Occurrence, SharedSecretHook, judged, text
 
 _EVENTS: Final[Mapping[str, Said]] = {
     "sent": Said.DELIVERED,
@@ -46,29 +46,14 @@ _ERRORS: Final[Mapping[str, Category]] = {
 """By `error`."""
 
 
-class MailjetHook:
+class MailjetHook(SharedSecretHook):
     """The hook of one account."""
 
-    def __init__(self, secret: str) -> None:
-        """
-        Args:
-            secret: user:password.
+    wanted = "user:password of the endpoint's URL"
 
-        Raises:
-            ValueError: There is none.
-        """
-        if not secret:
-            raise ValueError("hook.secret: give user:password of the endpoint's URL")
-        self._secret = secret
-
-    async def verify(self, call: HookCall) -> dict[str, str]:
-        """Check user and password."""
-        check_shared(self._secret, call.headers)
-        return {}
-
-    def read(self, body: bytes, _details: Mapping[str, Any]) -> Sequence[Occurrence]:
-        """Read one event or a list of them."""
-        return [one for found in objects_of(body) if (one := _occurrence(found)) is not None]
+    def occurrence(self, found: dict[str, Any]) -> Occurrence | None:
+        """Read one event."""
+        return _occurrence(found)
 
 
 def _occurrence(found: dict[str, Any]) -> Occurrence | None:

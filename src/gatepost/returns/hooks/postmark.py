@@ -5,12 +5,12 @@ Believed: HTTP basic authentication, user:password in `hook.secret`, as in the U
 Source: https://postmarkapp.com/developer/webhooks/webhooks-overview and https://postmarkapp.com/developer/api/bounce-api#bounce-types.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 from gatepost.domain.outcome import Category
 from gatepost.domain.statement import Said
-from gatepost.returns.hooks.call import HookCall, Occurrence, check_shared, judged, objects_of, text
+from gatepost.returns.hooks.call import Occurrence, SharedSecretHook, judged, text
 
 _RECORDS: Final[Mapping[str, Said]] = {
     "Delivery": Said.DELIVERED,
@@ -45,29 +45,14 @@ _BY_WORDS: Final = frozenset({"SoftBounce", "Transient", "Blocked", "Unknown", "
 """Types whose words may say more."""
 
 
-class PostmarkHook:
+class PostmarkHook(SharedSecretHook):
     """The hook of one server."""
 
-    def __init__(self, secret: str) -> None:
-        """
-        Args:
-            secret: user:password.
+    wanted = "user:password of the webhook's URL"
 
-        Raises:
-            ValueError: There is none.
-        """
-        if not secret:
-            raise ValueError("hook.secret: give user:password of the webhook's URL")
-        self._secret = secret
-
-    async def verify(self, call: HookCall) -> dict[str, str]:
-        """Check user and password."""
-        check_shared(self._secret, call.headers)
-        return {}
-
-    def read(self, body: bytes, _details: Mapping[str, Any]) -> Sequence[Occurrence]:
-        """Read one record."""
-        return [one for found in objects_of(body) if (one := _occurrence(found)) is not None]
+    def occurrence(self, found: dict[str, Any]) -> Occurrence | None:
+        """Read one event."""
+        return _occurrence(found)
 
 
 def _occurrence(found: dict[str, Any]) -> Occurrence | None:
