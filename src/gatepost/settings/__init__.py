@@ -1,20 +1,31 @@
 """Every option once (sections), where its value comes from (loading), and what goes with what (checks)."""
 
 from gatepost.settings.checks import InvalidSettings
-from gatepost.settings.loading import Loaded, Option, load, options, parse_value
-from gatepost.settings.sections import (
-    Acme,
-    Admission,
+from gatepost.settings.delivery import (
     BounceMessages,
-    CertificateFiles,
-    Clamd,
-    Dashboard,
-    Database,
     Dns,
     Egress,
+    Relay,
+    RelayHook,
+    RelayOAuth,
+    Retry,
+    RouteRule,
+    Routing,
+    SiteLimits,
+    SourceAddress,
+    SourcePool,
+    TlsPolicy,
+    TlsReports,
+    Watch,
+)
+from gatepost.settings.doors import Acme, CertificateFiles, Database, Http, Https, Secrets, Smtp, Smtps, Tls
+from gatepost.settings.loading import Loaded, Option, load, options, parse_value
+from gatepost.settings.section import Section
+from gatepost.settings.sections import (
+    Admission,
+    Clamd,
+    Dashboard,
     Feedback,
-    Http,
-    Https,
     Inbound,
     Issuer,
     Limits,
@@ -23,28 +34,11 @@ from gatepost.settings.sections import (
     Oidc,
     OnFailure,
     Rates,
-    Relay,
-    RelayHook,
-    RelayOAuth,
-    Retry,
-    RouteRule,
-    Routing,
     Rspamd,
     Scanning,
     Screening,
-    Secrets,
-    Section,
     Settings,
-    SiteLimits,
-    Smtp,
-    Smtps,
-    SourceAddress,
-    SourcePool,
     Strictness,
-    Tls,
-    TlsPolicy,
-    TlsReports,
-    Watch,
     Webhooks,
     Workers,
 )

@@ -6,7 +6,9 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from gatepost.settings.sections import Acme, Admission, Issuer, Settings, SiteLimits, SourceAddress
+from gatepost.settings.delivery import SiteLimits, SourceAddress
+from gatepost.settings.doors import Acme
+from gatepost.settings.sections import Admission, Issuer, Settings
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 _EHLO = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f.:IPv]{3,50}\]")

@@ -19,7 +19,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from gatepost.settings.checks import InvalidSettings, check
-from gatepost.settings.sections import Section, Settings
+from gatepost.settings.section import Section
+from gatepost.settings.sections import Settings
 
 _PREFIX = "GATEPOST_"
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
