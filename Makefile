@@ -67,7 +67,7 @@ $(VENV)/.sslyze: requirements/sslyze.txt | $(VENV)/bin/python
 
 # The tests talk to real programs. A missing one is a failure, never a skip.
 tools:
-	@for tool in smtp-sink smtp-source swaks chromium pebble unbound; do \
-	  PATH="$$PATH:/usr/sbin:/usr/bin" command -v $$tool >/dev/null || { echo "make test needs $$tool; on Debian: apt-get install postfix swaks chromium pebble unbound"; exit 1; }; done
+	@for tool in smtp-sink smtp-source swaks chromium pebble unbound dovecot; do \
+	  PATH="$$PATH:/usr/sbin:/usr/bin" command -v $$tool >/dev/null || { echo "make test needs $$tool; on Debian: apt-get install postfix swaks chromium pebble unbound dovecot-imapd"; exit 1; }; done
 
 .PHONY: help demo test check test-crash test-overload bench format lock clean tools

@@ -29,12 +29,13 @@ class Row(NamedTuple):
     tenant_id: str
 
 
-def fill(data: Path, database_url: str, count: int, row_of: Callable[[int, int, str], Row]) -> None:
+def fill(data: Path, database_url: str, count: int, row_of: Callable[[int, int, str], Row], *, is_filed: bool = True) -> None:
     """
     Write messages that wait.
 
     Args:
         row_of: Makes the row of a number, the time and the default tenant's id.
+        is_filed: Each domain is known to be its own mail system; else nobody knows yet.
     """
 
     async def main() -> None:
@@ -44,14 +45,16 @@ def fill(data: Path, database_url: str, count: int, row_of: Callable[[int, int, 
         now = int(time.time() * 1000)
         for start in range(0, count, _CHUNK):
             rows = [row_of(n, now, tenant_id) for n in range(start, min(start + _CHUNK, count))]
-            await engine.write(lambda conn, rows=rows: _insert(conn, stored, now, rows))
+            await engine.write(lambda conn, rows=rows: _insert(conn, stored, now, rows, is_filed=is_filed))
         await engine.close()
 
     asyncio.run(main())
 
 
-def _insert(conn, stored, now: int, rows: list[Row]) -> None:
-    made = [(ids.new_message_id(), row, routes.roads_of(row.route)[0].site_of(row.domain, row.domain)) for row in rows]
+def _insert(conn, stored, now: int, rows: list[Row], *, is_filed: bool) -> None:
+    made = [
+        (ids.new_message_id(), row, routes.roads_of(row.route)[0].site_of(row.domain, row.domain if is_filed else None)) for row in rows
+    ]
     expires_at = now + 3 * 86_400_000
     messages.insert(
         conn,

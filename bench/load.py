@@ -14,8 +14,17 @@ PLACE = b"r0000000000@sink.example"
 _numbers = itertools.count(1)
 
 
-def with_recipients(parts: list[bytes]) -> bytes:
-    """Join what stands between the recipients of a request with recipients that nobody had before."""
+def with_recipients(parts: list[bytes], domains: int = 0) -> bytes:
+    """
+    Join what stands between the recipients of a request with recipients that nobody had before.
+
+    Args:
+        domains: Spread them over so many domains; 0 is sink.example.
+    """
+    if domains:
+        numbers = (next(_numbers) for _ in parts[1:])
+        made = [b"r%010d@d%d.example" % (n, n % domains) for n in numbers]
+        return b"".join(part + one for part, one in zip(parts, made, strict=False)) + parts[-1]
     return b"".join(part + b"r%010d@sink.example" % next(_numbers) for part in parts[:-1]) + parts[-1]
 
 
@@ -40,8 +49,8 @@ def request(path: str, key: str, body: bytes) -> bytes:
 class Client(asyncio.Protocol):
     """One keep-alive connection that sends the same request again and again, but for its recipients."""
 
-    def __init__(self, payload: bytes, remaining: list[int], done: asyncio.Future[None]) -> None:
-        self._parts, self._remaining, self._done = payload.split(PLACE), remaining, done
+    def __init__(self, payload: bytes, remaining: list[int], done: asyncio.Future[None], domains: int = 0) -> None:
+        self._parts, self._remaining, self._done, self._domains = payload.split(PLACE), remaining, done, domains
         self._buffer = b""
         self.latencies: list[float] = []
 
@@ -57,7 +66,7 @@ class Client(asyncio.Protocol):
             return
         self._remaining[0] -= 1
         self._started = time.perf_counter()
-        self._transport.write(with_recipients(self._parts))
+        self._transport.write(with_recipients(self._parts, self._domains))
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -82,24 +91,24 @@ class Client(asyncio.Protocol):
             self._done.set_exception(error or RuntimeError("the server closed the connection"))
 
 
-async def _post(port: int, payload: bytes, requests: int, connections: int) -> tuple[float, list[float]]:
+async def _post(port: int, payload: bytes, requests: int, connections: int, domains: int) -> tuple[float, list[float]]:
     loop = asyncio.get_running_loop()
     remaining, clients, ends = [requests], [], []
     started = time.perf_counter()
     for _ in range(connections):
         done = loop.create_future()
-        _, client = await loop.create_connection(lambda done=done: Client(payload, remaining, done), "127.0.0.1", port)
+        _, client = await loop.create_connection(lambda done=done: Client(payload, remaining, done, domains), "127.0.0.1", port)
         clients.append(client)
         ends.append(done)
     await asyncio.gather(*ends)
     return time.perf_counter() - started, sorted(latency for client in clients for latency in client.latencies)
 
 
-def post(port: int, key: str, path: str, body: object, requests: int, connections: int) -> tuple[float, list[float]]:
+def post(port: int, key: str, path: str, body: object, requests: int, connections: int, domains: int = 0) -> tuple[float, list[float]]:
     """Send the same body many times; return the seconds it took and the sorted latencies."""
     import uvloop
 
-    return uvloop.run(_post(port, request(path, key, json.dumps(body).encode()), requests, connections))
+    return uvloop.run(_post(port, request(path, key, json.dumps(body).encode()), requests, connections, domains))
 
 
 def percentile(values: list[float], share: float) -> float:

@@ -20,7 +20,7 @@ from gatepost.http import problems
 from gatepost.http.public import watch_metrics
 from gatepost.observe import metrics
 from gatepost.observe.maillog import SECURITY_EVENTS
-from gatepost.settings import Loaded, Relay, Settings, SiteLimits, SourceAddress, SourcePool, options
+from gatepost.settings import Loaded, Mailbox, Relay, Seed, Settings, SiteLimits, SourceAddress, SourcePool, options
 from gatepost.smtpd.connection import words_of
 from gatepost.wire.smtp_reply import format_reply
 
@@ -45,6 +45,8 @@ EVENTS = {
     EventType.UNSUBSCRIBED: "The recipient does not want this stream's mail any more.",
     EventType.SENDING_BLOCKED: "Another mail system refuses our mail for our own sake: reputation, authentication or content; told once an hour"
     " for each system and category.",
+    EventType.SENDING_UNUSUAL: "A rate, or how much is sent, left its own history: `metric`, `scope` and `name` say which, `expected` and `seen` how far.",
+    EventType.SENDING_USUAL: "What was unusual is over; `change_id` is the same.",
     EventType.EXPIRED: "The message's time was over before it could be delivered.",
     EventType.NOTIFIED: "The sender is told by mail what became of the recipient: `action` and the report's `report_id`.",
     EventType.DOMAIN_VERIFIED: "A sender's domain has its DKIM record.",
@@ -68,8 +70,8 @@ def settings_page() -> str:
     """Every option."""
     limits = {"SITE": SiteLimits()}
     example = Settings(
-        relays={"NAME": Relay(url="")}, shaping=limits, sources={"NAME": SourceAddress(shaping=limits)},
-        pools={"NAME": SourcePool(sources=[], shaping=limits)},
+        relays={"NAME": Relay(url="")}, mailboxes={"NAME": Mailbox(url="")}, seeds={"NAME": Seed(url="", address="")}, shaping=limits,
+        sources={"NAME": SourceAddress(shaping=limits)}, pools={"NAME": SourcePool(sources=[], shaping=limits)},
     )  # fmt: skip
     rows = [
         (f"`{option.name}`", "" if option.default in ("", None) else f"`{json.dumps(option.default)}`", option.help)

@@ -25,10 +25,11 @@ from gatepost.domain.message import DEFAULT_STREAM, STREAMS, RecipientKind, Sour
 from gatepost.domain.notice import Action
 from gatepost.domain.outcome import Delivered, Outcome, Reply, Unknown
 from gatepost.domain.recipient import Status
+from gatepost.domain.stats import Labels
 from gatepost.mime.dsn_compose import Report, ReportedRecipient, Returned, compose_report
 from gatepost.observe import maillog, metrics
 from gatepost.policy.notify import NotifyRules
-from gatepost.store import facts, messages, queue, suppressions
+from gatepost.store import counting, facts, messages, queue, suppressions
 from gatepost.store.blobs import Blobs
 from gatepost.store.errors import SealBroken, StorageUnavailable
 from gatepost.store.messages import Material, RecipientFacts
@@ -217,6 +218,10 @@ class BounceMessages:
             id=ids.new("evt"), type=EventType.ACCEPTED, tenant_id=row.tenant_id, at=at, message_id=report_id, data=dict(told)
         )  # fmt: skip
         facts.insert_events(conn, [accepted])
+        deltas = counting.Deltas()
+        labels = Labels(message["from_domain"], DEFAULT_STREAM, "", "", at)
+        deltas.add(row.tenant_id, labels, str(road), "", "", at, ("messages", "accepted"))
+        deltas.write(conn)
 
 
 def _event(case: _Case, row: Any, report_id: str) -> Event:

@@ -19,8 +19,9 @@ from gatepost.domain.access import Actor
 from gatepost.domain.errors import Fault, Refused, invalid
 from gatepost.domain.event import Event, EventType
 from gatepost.domain.recipient import TRANSITIONS, WAITING, Status
+from gatepost.domain.stats import LEFT
 from gatepost.settings import Settings
-from gatepost.store import audit, facts, messages, queue, sites
+from gatepost.store import audit, counting, facts, messages, queue, sites
 from gatepost.store.engine import Engine
 
 
@@ -158,6 +159,7 @@ def _cancel(conn: Connection, tenant_id: str | None, message_id: str, by: Actor,
         raise Refused("conflict", "no recipient waits any more: nothing was cancelled")
     queue.delete(conn, [waiting[row.n] for row in rows])
     messages.update_recipients(conn, [_state(row, Status.CANCELLED, now, is_final=True) for row in rows])
+    counting.count(conn, [counting.Change(message_id, row.n, ("cancelled",)) for row in rows], now)
     facts.insert_events(conn, [_event(EventType.CANCELLED, message, row.n, now) for row in rows])
     _record(conn, by, "message.cancelled", message, now, None, {"recipients": len(rows)})
     return len(rows)
@@ -177,9 +179,15 @@ def _retry(conn: Connection, tenant_id: str | None, message_id: str, by: Actor, 
     queue.delete(conn, [waiting[row.n] for row in rows if row.n in waiting])
     queue.insert(conn, [_due_now(message, row, waiting.get(row.n), now, expires_at) for row in rows])
     messages.update_recipients(conn, [_state(row, Status.QUEUED, now, is_final=False) for row in rows])
+    counting.count(conn, [counting.Change(message_id, row.n, _left_by_retry(row)) for row in rows], now)
     facts.insert_events(conn, [_event(EventType.RETRIED, message, row.n, now) for row in rows])
     _record(conn, by, "message.retried", message, now, None, {"recipients": len(rows)})
     return len(rows)
+
+
+def _left_by_retry(row: Row[Any]) -> list[str]:
+    status = Status(row.status)
+    return ["retried", LEFT[status]] if status in LEFT else ["retried"]
 
 
 def _can_retry(row: Row[Any], waiting: dict[int, queue.Due], now: Instant) -> bool:

@@ -2,7 +2,9 @@
 What a report does to a recipient that left our hands: the other half of settling.
 
 Arrives: statements of what became of a recipient, from mail that came back and from relays' hooks, known to be genuine.
-Leaves: the recipient in its next state, with event and suppression, in one transaction; once, however often it is said.
+Leaves: the recipient in its next state, with event and suppression, in one transaction; once, however often it is said. The
+sender of mail that bounced after all is told by mail where a refusal at delivery would have been told: our return path took
+the place of theirs, so nobody else tells them.
 Standards: RFC 3464 §2.3.3 (what an action means), RFC 5965 (complaints).
 Not here: whom to believe (returns), what a delivery attempt does (settle), who is suppressed (suppressing).
 Bugs: a statement about a recipient that still waits to be delivered is put off until it does not; see `Told.TOO_EARLY`.
@@ -17,16 +19,19 @@ import msgspec
 from sqlalchemy import Connection, Row
 
 from gatepost import ids
+from gatepost.bounce_messages import BounceMessages
 from gatepost.clock import Instant
 from gatepost.domain.event import Event, EventType
-from gatepost.domain.outcome import Category, Reply
+from gatepost.domain.outcome import Category, Exchange, Failed, Reply
 from gatepost.domain.recipient import TRANSITIONS, WAITING, Status
 from gatepost.domain.route import RoadKind, roads_of
 from gatepost.domain.severity import SEVERITY
 from gatepost.domain.statement import Said, Statement
+from gatepost.domain.stats import BOUNCED_AS, LEFT
 from gatepost.observe import maillog, metrics
-from gatepost.store import facts, messages, reports, sealing
+from gatepost.store import counting, facts, messages, reports, sealing
 from gatepost.store.errors import SealBroken
+from gatepost.store.queue_row import Due
 from gatepost.suppressing import Fact, Suppressing
 
 _EVENT: Final[Mapping[Said, EventType]] = {
@@ -82,12 +87,15 @@ def decide_report(status: Status, said: Said) -> Change | None:
     return Change(goal, is_event=True) if goal in TRANSITIONS[status] else Change(None, is_event=False)
 
 
-def settle_statement(conn: Connection, statement: Statement, suppressing: Suppressing, now: Instant) -> Told:
+def settle_statement(
+    conn: Connection, statement: Statement, suppressing: Suppressing, now: Instant, senders: BounceMessages | None = None
+) -> Told:  # fmt: skip
     """
     Write down what a statement means; safe to run again after a commit whose outcome is unknown.
 
     Args:
         now: When it is settled: states and events have this time, since what others say of the time is theirs.
+        senders: Tells them by mail; None tells nobody.
     """
     place = reports.find(conn, statement.about)
     row = None if place is None else reports.locked(conn, *place)
@@ -103,8 +111,11 @@ def settle_statement(conn: Connection, statement: Statement, suppressing: Suppre
     if change.status is not None:
         messages.update_recipients(conn, [_state(row, statement, change.status, now)])
     if change.is_event:
+        _count(conn, row, statement, change, now)
         facts.insert_events(conn, [_event(row, statement, way, now)])
     suppressing.act(conn, _fact(row, statement, way, address, now))
+    if senders is not None and change.status is Status.BOUNCED:
+        senders.write(conn, [_late(row, statement, way, now)])
     metrics.reports.labels(statement.by, statement.said.value).inc()
     maillog.reported(
         address=address, message_id=row.message_id, n=row.n, said=statement.said.value, by=statement.by,
@@ -112,6 +123,55 @@ def settle_statement(conn: Connection, statement: Statement, suppressing: Suppre
         status=(change.status or Status(row.status)).value,
     )  # fmt: skip
     return Told.DONE
+
+
+def _count(conn: Connection, row: Row[Any], statement: Statement, change: Change, now: Instant) -> None:
+    """Count what is said, before its event is written."""
+    if statement.said in (Said.OPENED, Said.CLICKED, Said.UNSUBSCRIBED):
+        is_first = not facts.has_event(conn, row.message_id, row.n, _EVENT[statement.said])
+        counting.count_engagement(
+            conn, tenant_id=row.tenant_id, message_id=row.message_id, n=row.n, said=statement.said, at=now, is_first=is_first
+        )  # fmt: skip
+        return
+    names = [statement.said.value]
+    if statement.said is Said.BOUNCED:
+        names.append(BOUNCED_AS[statement.category or Category.UNDETERMINED])
+    if change.status is not None and (before := Status(row.status)) in LEFT:
+        names.append(LEFT[before])
+    counting.count(conn, [counting.Change(row.message_id, row.n, names)], now)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """What a report decided, as senders are told of it."""
+
+    status: Status
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Late:
+    """A bounce after delivery, as `bounce_messages.Told` has it."""
+
+    due: Due
+    outcome: Failed
+    decision: _Ended
+    at: Instant
+    notify: str | None = None
+    source: str = ""
+
+
+def _late(row: Row[Any], statement: Statement, way: Row[Any] | None, now: Instant) -> _Late:
+    category = statement.category or Category.UNDETERMINED
+    reply = statement.reply if statement.reply is not None and statement.reply.code else None
+    words = "" if statement.reply is None else _words(statement.reply)
+    exchange = Exchange(
+        route="" if way is None else way.route, started_at=now, finished_at=now,
+        host=statement.host or (None if way is None else way.host),
+    )  # fmt: skip
+    outcome = Failed(exchange=exchange, category=category, detail=words, reply=reply)
+    due = Due(0, 0, now, row.message_id, row.n, row.tenant_id, "", row.site, row.attempts, 0, now)
+    return _Late(due, outcome, _Ended(Status.BOUNCED, {"detail": words}), now)
 
 
 def _address(conn: Connection, row: Row[Any]) -> str:
@@ -169,4 +229,5 @@ def _fact(row: Row[Any], statement: Statement, way: Row[Any] | None, address: st
         tenant_id=row.tenant_id, message_id=row.message_id, n=row.n, address=address, said=statement.said, category=statement.category,
         severity=statement.stated, at=now, stream=row.stream, site=row.site, road=road,
         source=way.source if way is not None and is_mx else None, is_told_later=True,
+        told_by=f"relay:{statement.by}" if statement.about.relay else statement.by,
     )  # fmt: skip

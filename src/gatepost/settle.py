@@ -9,7 +9,7 @@ Not here: choosing the category (policy.classify), the SQL (store).
 Bugs: none known.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
@@ -20,12 +20,13 @@ from gatepost.bounce_messages import BounceMessages
 from gatepost.clock import Instant
 from gatepost.domain.event import Event, EventType
 from gatepost.domain.outcome import Category, Deferred, Delivered, Exchange, Failed, Outcome, Reply, Unknown
-from gatepost.domain.recipient import TRANSITIONS, IllegalTransition, Status
+from gatepost.domain.recipient import TRANSITIONS, WAITING, IllegalTransition, Status
 from gatepost.domain.route import SANDBOX, Road, RoadKind, road_at, shard_of
 from gatepost.domain.severity import SEVERITY
 from gatepost.domain.statement import Said
+from gatepost.domain.stats import BOUNCED, LEFT, Labels, waited
 from gatepost.policy.retry import RetrySchedule
-from gatepost.store import facts, leases, messages, queue
+from gatepost.store import counting, facts, leases, messages, queue
 from gatepost.store.blobs import Stored
 from gatepost.store.queue import Due
 from gatepost.suppressing import Fact, Suppressing
@@ -72,6 +73,8 @@ def decide(due: Due, outcome: Outcome, schedule: RetrySchedule, now: Instant, ch
             return Decision(status=status, reason=None, event=event, data=_data(due, outcome.exchange, outcome.reply), retries=due.retries)
         case Failed():
             data = _data(due, outcome.exchange, outcome.reply, outcome.category, outcome.detail)
+            if outcome.severity is not None:
+                data["severity"] = outcome.severity.value
             return Decision(status=Status.BOUNCED, reason=outcome.category.value, event=EventType.BOUNCED, data=data, retries=due.retries)
         case Deferred():
             data = _data(due, outcome.exchange, outcome.reply, outcome.category, outcome.detail)
@@ -145,6 +148,8 @@ class Result:
     """RFC 3461 NOTIFY."""
     source: str = ""
     """The door that the message came by; empty where it is not known here."""
+    labels: Labels | None = None
+    """What the message's numbers are kept by; None where it is not known here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +177,11 @@ def settle(
     # a row that is gone was cancelled meanwhile, or this very group was committed before
     recorded = facts.recorded_attempts(conn, [_key(result) for result in gone]) if gone else set()
     fresh = [result for result in mine if _key(result) not in recorded]
-    _write(conn, [_final(result, is_cancelled=_key(result) not in waiting) for result in fresh], reports, suppressing)
+    left = messages.statuses(conn, [(one.due.message_id, one.due.n) for one in fresh if _key(one) not in waiting]) if gone else {}
+    writings = [_final(result, is_cancelled=_key(result) not in waiting) for result in fresh]
+    _write(conn, writings, reports, suppressing)
+    _count(conn, writings, left)
+    _end_retries(conn, writings, left)
     return [Settled(is_fenced=epochs.get(result.due.shard) != result.epoch) for result in results]
 
 
@@ -215,12 +224,65 @@ def _write(conn: Connection, writings: Sequence[_Writing], reports: BounceMessag
                 suppressing.act(conn, _fact(result, outcome))
 
 
+def _count(conn: Connection, writings: Sequence[_Writing], left: Mapping[tuple[str, int], Status]) -> None:
+    """
+    Count what became of recipients.
+
+    Args:
+        left: The states of those that did not wait any more, and are something else now.
+    """
+    missing = list({writing.result.due.message_id for writing in writings if writing.result.labels is None})
+    looked_up = counting.labels_of(conn, missing) if missing else {}
+    deltas = counting.Deltas()
+    for writing in writings:
+        result = writing.result
+        due, outcome = result.due, result.outcome
+        labels = result.labels or looked_up.get(due.message_id, counting.NOBODY)
+        names = _counters(writing, labels)
+        before = left.get((due.message_id, due.n)) if left and writing.changes_state else None
+        if before is not None and before in LEFT:
+            names.append(LEFT[before])
+        if names and outcome is not None:
+            exchange = outcome.exchange
+            deltas.add(due.tenant_id, labels, exchange.route, exchange.source or "", due.site, result.at, names)
+        elif names:
+            deltas.add(due.tenant_id, labels, str(road_at(due.pool, due.site)), "", due.site, result.at, names)
+    deltas.write(conn)
+
+
+def _counters(writing: _Writing, labels: Labels) -> list[str]:
+    """Name what an attempt's end is counted as."""
+    result = writing.result
+    is_first = result.due.attempt == 1 and result.outcome is not None
+    names = ["attempted"] if is_first else []
+    if not writing.changes_state:
+        return names
+    status = result.decision.status
+    if status is Status.BOUNCED:
+        return [*names, "bounced", f"{BOUNCED}{result.decision.reason}"]
+    names.append(status.value)
+    if status is Status.DEFERRED:
+        if is_first:
+            names.append("deferred_first")
+    elif status not in {Status.EXPIRED, Status.SUPPRESSED}:
+        names.append(waited(result.at - labels.began_at))
+    return names
+
+
+def _end_retries(conn: Connection, writings: Sequence[_Writing], left: Mapping[tuple[str, int], Status]) -> None:
+    """Take out of the queue what was cancelled, then asked for again, and was delivered by the delivery that ran all the while."""
+    for writing in writings if left else ():
+        due = writing.result.due
+        if writing.changes_state and left.get((due.message_id, due.n)) in WAITING:
+            queue.delete(conn, [row for row in queue.of_message(conn, due.message_id, is_locking=True) if row.n == due.n])
+
+
 def _fact(result: Result, outcome: Failed) -> Fact:
     due, exchange = result.due, outcome.exchange
     is_mx = road_at(due.pool, due.site).kind is RoadKind.MX
     return Fact(
         tenant_id=due.tenant_id, message_id=due.message_id, n=due.n, address=result.address, said=Said.BOUNCED, category=outcome.category,
-        at=result.at, site=due.site, road=exchange.route, source=exchange.source if is_mx else None,
+        severity=outcome.severity, at=result.at, site=due.site, road=exchange.route, source=exchange.source if is_mx else None,
     )  # fmt: skip
 
 

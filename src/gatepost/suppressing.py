@@ -5,7 +5,8 @@ Arrives: facts about recipients that are being settled: refusals at delivery, an
 with their events, counts, and where another system blocks us an event, a line in the log and a rest for the source there;
 all in the transaction of the fact.
 A block never suppresses the recipient. A source rests only after several addresses of a site say so, and briefly: what a
-single recipient writes into a report must not stop the mail of others.
+single recipient writes into a report must not stop the mail of others. A relay rests as a whole, so addresses of several
+domains have to say so: that one of them blocks the provider does not concern the others' mail.
 Not here: the rules (policy.suppressing), whom to believe (returns), owners' changes (tenants.suppressions).
 """
 
@@ -18,11 +19,15 @@ from gatepost.clock import DAY, HOUR, Instant
 from gatepost.domain.address import InvalidAddress, parse_address
 from gatepost.domain.event import Event, EventType
 from gatepost.domain.outcome import Category
+from gatepost.domain.route import Road, RoadKind, roads_of
 from gatepost.domain.severity import Severity
 from gatepost.domain.statement import Said
+from gatepost.domain.tenant import DEFAULT_TENANT
 from gatepost.observe import maillog, metrics
 from gatepost.policy.suppressing import BLOCKS_HOLD, UNSUBSCRIBED, Act, SuppressRules, act_on, is_for_every_stream
-from gatepost.store import facts, reports, sealing, shaping, suppressions
+from gatepost.store import facts, reports, sealing, shaping, suppressions, tenants
+
+_SEVERAL_DOMAINS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +40,7 @@ class Fact:
         source: Which source the mail came from; None for a relay.
         road: The road that it went by.
         is_told_later: It came back as a report; the site's owner did not hear it with the delivery.
+        told_by: Who says so: empty is a refusal at delivery, `relay:NAME` a relay's hook; else such as `mail`.
     """
 
     tenant_id: str
@@ -50,6 +56,7 @@ class Fact:
     road: str = ""
     source: str | None = None
     is_told_later: bool = False
+    told_by: str = ""
 
 
 class Suppressing:
@@ -87,7 +94,7 @@ class Suppressing:
         stream = suppressions.EVERY_STREAM if is_for_every_stream(fact.said) else fact.stream
         row = {
             "tenant_id": fact.tenant_id, "address": key, "stream": stream, "id": ids.new("sup"), "reason": reason, "note": "",
-            "created_at": fact.at, "expires_at": self._rules.expires_at(reason, fact.at),
+            "source": fact.told_by, "created_at": fact.at, "expires_at": self._rules.expires_at(reason, fact.at),
         }  # fmt: skip
         if not suppressions.put_found(conn, row):
             return
@@ -111,8 +118,11 @@ class Suppressing:
             )  # fmt: skip
             facts.insert_events(conn, [event])
             maillog.blocked(tenant_id=fact.tenant_id, message_id=fact.message_id, n=fact.n, **told)
-        if fact.is_told_later and fact.source and fact.category in BLOCKS_HOLD:
-            self._rest(conn, fact, fact.source)
+        if fact.is_told_later and fact.category in BLOCKS_HOLD:
+            if fact.source:
+                self._rest(conn, fact, fact.source)
+            elif fact.road and (road := roads_of(fact.road)[0]).kind is RoadKind.RELAY:
+                self._rest_relay(conn, fact, road)
 
     def _rest(self, conn: Connection, fact: Fact, source: str) -> None:
         """Let a source rest at a site: what the owner of the site learns from replies, it has to be told of reports."""
@@ -126,6 +136,33 @@ class Suppressing:
             note = f"reports say that {fact.site} blocks {source}: {fact.category}"
             shaping.set_rule(conn, replace(rule, suspended_until=until, note=note, changed_at=fact.at))
             maillog.blocked(site=fact.site, source=source, category=str(fact.category), rests_until=until)
+
+    def _rest_relay(self, conn: Connection, fact: Fact, road: Road) -> None:
+        """Let a relay rest: what its provider says later, no reply at delivery has told its breaker."""
+        key = _key(fact) or fact.message_id
+        subject, domains = f"block/{road.name}", f"block/{road.name}/domains"
+        since = fact.at - HOUR
+        addresses = reports.count(conn, subject, sealing.keyed_hash(conn, key), fact.at, since)
+        several = reports.count(conn, domains, sealing.keyed_hash(conn, key.rpartition("@")[2]), fact.at, since)
+        if addresses < self._rules.block_count or several < _SEVERAL_DOMAINS:
+            return
+        reports.forget(conn, subject)
+        reports.forget(conn, domains)
+        site = road.site_of("")
+        rule, until = shaping.rule(conn, "", site), fact.at + self._rules.block_rest_ms
+        if (rule.suspended_until or 0) >= until:
+            return
+        note = f"its provider says that {several} domains block it: {fact.category}"
+        shaping.set_rule(conn, replace(rule, suspended_until=until, note=note, changed_at=fact.at))
+        maillog.blocked(relay=road.name, category=str(fact.category), rests_until=until)
+        operator = tenants.by_name(conn, DEFAULT_TENANT)
+        if operator is not None:
+            told = {
+                "route": road.name, "source": None, "site": site, "category": str(fact.category), "rests_until": until,
+                "addresses": addresses, "domains": several,
+            }  # fmt: skip
+            event = Event(id=ids.new("evt"), type=EventType.SENDING_BLOCKED, tenant_id=operator, at=fact.at, data=told)
+            facts.insert_events(conn, [event])
 
 
 def _reason(fact: Fact) -> str:

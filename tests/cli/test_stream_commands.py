@@ -34,6 +34,17 @@ def test_a_stream_is_made_changed_listed_and_deleted(data: Path):
     run(data, "stream", "change", "newsletter", "--ttl", "5", code=1)
 
 
+def test_a_stream_is_told_what_to_track(data: Path):
+    """On, changed, and off again; nothing else is taken."""
+    made = run_json(data, "stream", "create", "letters", "--lane", "bulk", "--tracking", "opens,clicks", "--unsubscribe", "yes")
+    assert (made["tracking"], made["unsubscribe"]) == ({"opens": True, "clicks": True, "text": False}, True)
+    assert "opens clicks unsubscribe" in run(data, "stream", "list").output
+    changed = run_json(data, "stream", "change", "letters", "--tracking", "default", "--unsubscribe", "no")
+    assert (changed["tracking"]["opens"], changed["unsubscribe"]) == (False, False)
+    run(data, "stream", "change", "letters", "--tracking", "everything", code=1)
+    run(data, "stream", "change", "codes", "--tracking", "opens", code=1)
+
+
 def test_an_action_is_counted_and_waits_for_a_dispatcher(data: Path):
     """Nothing runs: the action stands there for whoever starts; without a filter it must be meant."""
 

@@ -42,6 +42,8 @@ class Deps:
     settings: Settings
     clock: Clock
     default_tenant_id: str
+    routing: Any = None
+    probe_relay: Any = None
 
 
 class Site:

@@ -24,15 +24,18 @@ from gatepost.clock import SystemClock
 from gatepost.control import Control
 from gatepost.domain.access import GATEWAY
 from gatepost.domain.tenant import KeyMode, Tenant
+from gatepost.engaged import Counting
 from gatepost.http.app import HttpDeps, create_app
 from gatepost.http.server import HttpDoor
 from gatepost.net.dns import NoDomain, TextAnswer
+from gatepost.policy.visitors import load_rules
 from gatepost.screening.screener import Screener
 from gatepost.settings import Settings
 from gatepost.store import credentials, tenants
 from gatepost.store.blobs import LocalBlobs
 from gatepost.store.engine import Engine
 from gatepost.store.opening import create_engine, open_store
+from gatepost.suppressing import Suppressing
 from gatepost.tenants import keys
 from gatepost.tenants.directory import Directory
 from gatepost.tenants.domain_health import DomainHealth
@@ -44,9 +47,13 @@ from gatepost.tenants.routing import Routing
 from gatepost.tenants.source_health import SourceHealth
 from gatepost.testing.fake_dns import FakeResolver
 from gatepost.testing.fake_lookup import DictLookup
+from gatepost.tracking.desk import TrackingDesk, TrackingOptions
+from gatepost.wire.tracking_token import TrackingTokens
 
 T = TypeVar("T")
 DOMAIN = "acme.example"
+TOKENS = TrackingTokens(key=b"a key of tests")
+"""What the door believes in pixels, links and pages."""
 
 
 class EmptyDns:
@@ -146,6 +153,7 @@ async def _start(directory: Path, settings: Settings, loop: asyncio.AbstractEven
         engine=engine, blobs=blobs, acceptor=acceptor, control=Control(engine, settings, clock), directory=directory_, domains=domains,
         identity=create_identity(engine, directory_, clock, settings), policies=Policies(engine, clock, settings.screening, directory_),
         settings=settings, clock=clock, default_tenant_id=tenant_id, is_ready=_ready(problems), limits=limits, routing=routing,
+        tracking=TrackingDesk(engine, clock, TOKENS, Suppressing(), TrackingOptions(how=Counting(rules=load_rules(soon_ms=0)))),
     )  # fmt: skip
     door = HttpDoor(create_app(deps), settings, admission=admission)
     await door.start()

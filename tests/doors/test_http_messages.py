@@ -311,9 +311,6 @@ def test_all_faults_are_told_at_once(client):
     ("field", "value", "pointer"),
     [
         ("template", "tpl_1", "/template"),
-        ("tracking", {"opens": True}, "/tracking/opens"),
-        ("tracking", {"clicks": True}, "/tracking/clicks"),
-        ("unsubscribe", {}, "/unsubscribe"),
     ],
 )
 def test_what_is_not_supported_yet_is_refused_not_ignored(client, field, value, pointer):

@@ -234,7 +234,7 @@ def test_questions_at_once_are_bounded() -> None:
 
     async def check(resolver: DnsResolver, server: DnsServer, clock: Clock) -> None:
         open_now = most = 0
-        resolve = resolver._asking._resolve
+        resolve = resolver._asking._answer
 
         async def counted(*arguments):
             nonlocal open_now, most
@@ -245,7 +245,7 @@ def test_questions_at_once_are_bounded() -> None:
             finally:
                 open_now -= 1
 
-        resolver._asking._resolve = counted
+        resolver._asking._answer = counted
         answers = await asyncio.gather(*[resolver.mx(f"d{n}.test") for n in range(600)])
         assert all(isinstance(answer, NoMx) for answer in answers)
         assert most == dns_asking.CONCURRENCY

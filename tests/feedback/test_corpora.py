@@ -1,13 +1,15 @@
 """The goals on mail that nobody here wrote, where a checkout has the corpora beside it."""
 
-import csv
 import gzip
 import json
+import random
 from pathlib import Path
 
 import pytest
-from bench.feedback import GOALS, measure
+from bench.feedback import GOALS, Portion, labelled, measure, portion_of, system_of
 
+from gatepost.feedback import reading
+from gatepost.feedback.letter import open_letter
 from gatepost.feedback.reading import read_report
 from gatepost.mime.parts import read_mail
 from gatepost.wire.dmarc_report import parse_aggregate_report
@@ -16,18 +18,19 @@ from gatepost.wire.unpacking import Unreadable
 
 CORPORA = Path(__file__).parents[3] / "shared" / "corpora"
 needs_corpora = pytest.mark.skipif(not CORPORA.exists(), reason="the corpora are not part of the project")
-FLOOR_UNSEEN = {"recognised": 0.99, "category": 0.87, "hard": 0.95, "recipients": 0.97}
+FLOOR = {"recognised": 0.99, "category": 0.94, "hard": 0.94, "recipients": 0.97}
+"""What was reached on the portion for validation, most of whose rest are labels that their own texts contradict."""
 
 
 @needs_corpora
 def test_the_goals_hold_where_rules_were_written() -> None:
-    """Half of the mail systems meet every goal; the half that nobody looked at may not fall behind what was reached there."""
-    seen, unseen = measure(CORPORA)
+    """The mail systems that were looked at meet the goals; validation may not fall behind what was reached. Nothing held out is read here."""
+    scores = measure(CORPORA)
+    assert set(scores) == {Portion.DEVELOPMENT, Portion.VALIDATION}
     for name in ("recognised", "category", "hard", "recipients"):
-        assert seen.share(name) >= GOALS[name], name
-        assert unseen.share(name) >= FLOOR_UNSEEN[name], name
-    assert seen.false_bounces == unseen.false_bounces == 0
-    assert seen.copies_differ == unseen.copies_differ == 0
+        assert scores[Portion.DEVELOPMENT].share(name) >= GOALS[name], name
+        assert scores[Portion.VALIDATION].share(name) >= FLOOR[name], name
+    assert [score.false_bounces + score.copies_differ for score in scores.values()] == [0, 0]
 
 
 @needs_corpora
@@ -61,10 +64,25 @@ def test_reports_of_others_are_read() -> None:
 
 @needs_corpora
 def test_the_split_is_by_system() -> None:
-    """Files of one system are in one half, so that the other half says something about systems that were never seen."""
-    with (CORPORA / "sisimai" / "EXPECTED.csv").open(encoding="utf-8", newline="") as file:
-        names = {row["file"] for row in csv.DictReader(file)}
-    assert len(names) > 300
+    """All files of one mail system, whether it reports or refuses, are in one portion; and each portion says something."""
+    where: dict[str, set[Portion]] = {}
+    for name in labelled(CORPORA):
+        where.setdefault(system_of(name), set()).add(portion_of(name))
+    assert [name for name, portions in where.items() if len(portions) > 1] == []
+    assert {portion for portions in where.values() for portion in portions} == set(Portion)
+
+
+@needs_corpora
+def test_damaged_mail_is_read() -> None:
+    """Bounces that were cut off or had bits turned over are answered, whatever the answer is; none takes long."""
+    rng = random.Random(5)
+    for path in sorted((CORPORA / "sisimai" / "bsd").glob("*.eml"))[::6]:
+        content = path.read_bytes()
+        for _ in range(3):
+            damaged = bytearray(content[: rng.randrange(len(content))])
+            for _ in range(rng.randrange(30) if damaged else 0):
+                damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
+            reading._read(open_letter(read_mail(bytes(damaged))), None)
 
 
 def _is_report(content: bytes) -> bool:

@@ -25,7 +25,7 @@ from gatepost.tenants.one_time_links import Joining, OneTimeLinks
 from gatepost.tenants.passwords import Passwords
 from gatepost.tenants.people import People
 from gatepost.tenants.sessions import Visit
-from tests.flow.serving import Serving
+from tests.flow.serving import Serving, until
 
 MARK = "zebra"
 """Stands in every text of tenant B: no answer to anybody else may hold it."""
@@ -172,7 +172,13 @@ def open_world(data: Path) -> World:
     """Start the gateway and let tenant B have one of everything."""
     data.mkdir(parents=True, exist_ok=True)
     a, b, operator, spare_id = asyncio.run(_prepare(data))
-    world = World(serving=Serving(data), data=data, a=a, b=b, operator=operator, spare_id=spare_id)
+    seeds = (
+        "seeds.a.address=seed@provider.example",
+        "seeds.a.url=imap://seed@127.0.0.1:1/?tls=never",
+        "seeds.a.secret=x",
+        "placement.every_s=0.5",
+    )
+    world = World(serving=Serving(data, *seeds), data=data, a=a, b=b, operator=operator, spare_id=spare_id)
     try:
         _fill(world)
     except BaseException:
@@ -198,5 +204,9 @@ def _fill(world: World) -> None:
     webhook = world.made("POST", "/v1/webhooks", {"url": f"https://hooks.{MARK}.invalid/", "description": MARK, "events": ["webhook.*"]})
     world.b.objects["webhook_id"] = webhook["id"]
     world.b.objects["event_id"] = world.made("POST", f"/v1/webhooks/{webhook['id']}/test", None, 202)["event_id"]
+    world.b.objects["report_id"] = world.made("POST", "/v1/reports", {"kind": "weekly", "address": f"ann@{MARK}.example"})["id"]
     world.b.objects["key_id"] = world.made("POST", "/v1/keys", {"name": MARK})["id"]
     world.b.objects["client_id"] = world.made("POST", "/v1/oauth-clients", {"name": MARK})["id"]
+    test = world.made("POST", "/v1/placement", {"from": f"shop@{MARK}.example", "subject": MARK, "text": MARK}, 202)
+    world.b.objects["placement_id"] = test["id"]
+    until(lambda: json.loads(world.ask("GET", f"/v1/placement/{test['id']}", world.b.admin).body)["status"] == "finished")

@@ -4,11 +4,12 @@ import datetime as dt
 
 import pytest
 
+from gatepost.app.encryption import ordered
 from gatepost.certificates.order import OrderFailed
 from gatepost.certificates.renewal import Renewal
 from gatepost.certificates.shelf import Busy, Shelf, write_private
 from gatepost.clock import SystemClock
-from gatepost.settings import Acme
+from gatepost.settings import Acme, Settings, Tracking
 from gatepost.testing.fake_clock import FakeClock
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
@@ -39,6 +40,14 @@ class Town:
 def town(authority, tmp_path):
     """One with nothing ordered yet."""
     return Town(tmp_path, authority)
+
+
+def test_hosts_of_tracking_are_ordered_too():
+    """Pixels and links need a certificate like the doors: each host once, without its port, after the others."""
+    tracking = Tracking(host="t.acme.example", hosts={"b.example": "b.example", "c.example": "go.c.example:8443"})
+    found = ordered(Settings(acme=ACME, tracking=tracking))
+    assert found.domains == ["a.example", "b.example", "t.acme.example", "go.c.example"]
+    assert ordered(Settings(acme=ACME)) == ACME
 
 
 def test_each_name_is_ordered_once_and_then_left_alone(town):

@@ -21,6 +21,7 @@ from gatepost.accept.answers import Accepted, AcceptedMessage, Idempotency, Refu
 from gatepost.accept.committing import Item, Unit, answer_again, codes_of, commit
 from gatepost.accept.lanes import lane_of, stream_of
 from gatepost.accept.ports import Admission, Limits, Routing, Screening
+from gatepost.accept.tracked import plan_tracking
 from gatepost.accept.turns import Turns
 from gatepost.clock import Clock, Instant
 from gatepost.domain import route as routes
@@ -28,7 +29,7 @@ from gatepost.domain.access import Scope
 from gatepost.domain.address import Address
 from gatepost.domain.allowance import FREE, Unused, Wanted
 from gatepost.domain.errors import Fault, Refused, invalid
-from gatepost.domain.message import DEFAULT_STREAM, Draft, Lane, RawSubmission, Source, Submission
+from gatepost.domain.message import DEFAULT_STREAM, STREAMS, Draft, Lane, RawSubmission, Source, Submission
 from gatepost.domain.recipient import Status
 from gatepost.domain.stream import Stream, window_as_dict
 from gatepost.domain.tenant import Caller, DomainStatus
@@ -212,8 +213,9 @@ class Acceptor:
             Refused: As `submit` would.
         """
         draft, warnings = await self._draft(caller, submission)
-        self._routes(caller, draft)
-        return warnings
+        route, others = self._routes(caller, draft)
+        stream = self._directory.streams(caller.tenant_id)[draft.steering.stream]
+        return [*warnings, *plan_tracking(draft, stream, {route, *others.values()}, self._settings.tracking, self._clock.now())[1]]
 
     async def drain(self) -> None:
         """Wait until everything handed over is committed."""
@@ -344,6 +346,7 @@ class Acceptor:
         draft = _in_window(draft, stream, self._clock.now())
         start = draft.steering.scheduled_at or self._clock.now()
         route, others = self._routes(caller, draft)
+        tracked, told = plan_tracking(draft, stream, {route, *others.values()}, self._settings.tracking, self._clock.now())
         return Item(
             draft=draft,
             caller=caller,
@@ -352,7 +355,8 @@ class Acceptor:
             routes=others,
             systems=self._systems({route, *others.values()}, draft),
             stored=stored,
-            warnings=warnings,
+            warnings=[*warnings, *told] if told else warnings,
+            tracked=tracked,
             expires_at=draft.steering.expires_at or start + self._lifetime_s(stream) * 1000,
             retry=self._retry(stream),
             window=window_as_dict(stream.window) if stream.window else None,
@@ -530,7 +534,8 @@ class Acceptor:
 
 def _in_stream(sent: Sent, stream: Stream) -> Sent:
     """Note the lane that the tenant's stream of this name has."""
-    if sent.steering.lane is stream.lane:
+    lane = sent.steering.lane
+    if lane is stream.lane or (lane is None and STREAMS.get(stream.name, Lane.TRANSACTIONAL) is stream.lane):
         return sent
     return dataclasses.replace(sent, steering=dataclasses.replace(sent.steering, lane=stream.lane))
 

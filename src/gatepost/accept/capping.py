@@ -21,7 +21,7 @@ from gatepost.observe import maillog, metrics
 from gatepost.policy.mailbox import mailbox_of
 from gatepost.policy.quota import Meter
 from gatepost.store import quota
-from gatepost.store.sealing import keyed_hash
+from gatepost.store.sealing import keyring_of
 
 _KIND = {lane: f"{lane.name.lower()}-per-recipient" for lane in Lane}
 _Cap = tuple[int, int]
@@ -102,12 +102,12 @@ class Caps:
 
 def take(conn: Connection, messages: Iterable[Capped], now: Instant) -> Caps:
     """Take, in one step for all, what messages need of their recipients' caps."""
-    caps = Caps(now)
+    caps, ring = Caps(now), keyring_of(conn)
     wanted: dict[_Cap, dict[str, int]] = {}
     for message in messages:
         counts = wanted.setdefault(message.cap, {})
         for mailbox in message.mailboxes:
-            subject = caps.hashes.get(mailbox) or caps.hashes.setdefault(mailbox, keyed_hash(conn, mailbox))
+            subject = caps.hashes.get(mailbox) or caps.hashes.setdefault(mailbox, ring.hash_text(conn, mailbox))
             counts[subject] = counts.get(subject, 0) + 1
     for cap, counts in sorted(wanted.items()):
         resource, meter = _KIND[Lane(cap[0])], _meter(cap)

@@ -11,7 +11,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import msgspec
@@ -23,6 +23,7 @@ from gatepost.accept.answers import Accepted, AcceptedMessage, AcceptedRecipient
 from gatepost.accept.capping import Capped, Caps
 from gatepost.accept.charging import Charge, Till, open_till
 from gatepost.accept.superseding import Superseding, look_back
+from gatepost.accept.tracked import OPTION, TrackedDraft
 from gatepost.clock import DAY, Instant
 from gatepost.domain import route as routes
 from gatepost.domain.address import Mailbox
@@ -30,13 +31,24 @@ from gatepost.domain.allowance import FREE, Terms
 from gatepost.domain.errors import Fault, Refused
 from gatepost.domain.event import Event, EventType
 from gatepost.domain.message import Draft, EnvelopeRecipient, Source
-from gatepost.domain.recipient import Status, message_status
+from gatepost.domain.recipient import Status
+from gatepost.domain.stats import Labels
 from gatepost.domain.tenant import Caller
 from gatepost.egress.sandbox import BEHAVIOURS
-from gatepost.store import facts, idempotency, messages, queue, suppressions
+from gatepost.store import engagement, facts, idempotency, messages, queue, suppressions
 from gatepost.store.blobs import Stored
+from gatepost.store.counting import Deltas, tags_text
 
 IDEMPOTENCY_LIFETIME = DAY
+_NO_REASONS: Mapping[int, str] = {}
+_QUEUED, _SCHEDULED, _SUPPRESSED = Status.QUEUED.value, Status.SCHEDULED.value, Status.SUPPRESSED.value
+_COUNTERS = {
+    (False, False): ("accepted",),
+    (False, True): ("accepted", "suppressed"),
+    (True, False): ("messages", "accepted"),
+    (True, True): ("messages", "accepted", "suppressed"),
+}
+"""What a recipient is counted as: the first one stands for its message; whether it is suppressed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +70,8 @@ class Item:
     """Hours at which it may leave, as JSON."""
     routes: Mapping[str, str] = field(default_factory=dict)
     """Routes of recipients' domains that have another one than the message."""
+    tracked: TrackedDraft | None = None
+    """What is tracked of it; None is nothing."""
 
     def route_of(self, n: int) -> str:
         """Return the route of a recipient."""
@@ -89,6 +103,8 @@ class _Rows:
     events: list[Event] = field(default_factory=list)
     answers: list[dict[str, Any]] = field(default_factory=list)
     superseding: Superseding = field(default_factory=Superseding)
+    deltas: Deltas = field(default_factory=Deltas)
+    links: list[tuple[str, str, Sequence[str], Instant]] = field(default_factory=list)
 
 
 def commit(conn: Connection, units: Sequence[Unit]) -> list[Accepted | Exception]:
@@ -135,13 +151,14 @@ def _capped(units: Sequence[Unit], suppressed: Mapping[tuple[str, str], list[tup
     return found
 
 
-def _counting(item: Item, why: Mapping[int, str]) -> list[int]:
+def _counting(item: Item, why: Mapping[int, str]) -> Sequence[int]:
     """Number the recipients that count against a cap: persons, and only those who would get the message."""
-    is_sandbox = item.route == routes.SANDBOX
+    if item.route != routes.SANDBOX:
+        return range(len(item.draft.recipients)) if not why else [n for n in range(len(item.draft.recipients)) if n not in why]
     return [
         n
         for n, recipient in enumerate(item.draft.recipients)
-        if n not in why and not (is_sandbox and recipient.address.local.partition("+")[0].lower() in BEHAVIOURS)
+        if n not in why and recipient.address.local.partition("+")[0].lower() not in BEHAVIOURS
     ]
 
 
@@ -245,7 +262,7 @@ def _store(unit: Unit, suppressed: Mapping[tuple[str, str], list[tuple[str, str]
             counts.caps.restore(counted)
             return _placed(refusal, n) if len(unit.items) > 1 else refusal
     charges = _charges(unit, results, reasons)
-    if (refusal := counts.till.refuse(unit.tenant_id, sum(charge.cost_micros for charge in charges))) is not None:
+    if (refusal := counts.till.refuse(unit.tenant_id, sum([charge.cost_micros for charge in charges]))) is not None:
         counts.caps.restore(counted)
         return refusal
     for charge in charges:
@@ -266,10 +283,9 @@ def _charges(unit: Unit, results: Sequence[AcceptedMessage | RefusedMessage], re
 
 def _charges_of(unit: Unit, item: Item, why: Mapping[int, str]) -> list[Charge]:
     """Charge a message by the first roads of its recipients: that is what it is expected to cost."""
+    counts = {_road(item.route): len(item.draft.recipients) - len(why)}
     if item.routes:
         counts = Counter(_road(item.route_of(n)) for n in range(len(item.draft.recipients)) if n not in why)
-    else:
-        counts = Counter({_road(item.route): len(item.draft.recipients) - len(why)})
     return [
         Charge(
             route=road,
@@ -282,6 +298,7 @@ def _charges_of(unit: Unit, item: Item, why: Mapping[int, str]) -> list[Charge]:
     ]
 
 
+@lru_cache(maxsize=10_000)
 def _road(route: str) -> str:
     return str(routes.roads_of(route)[0])
 
@@ -298,8 +315,10 @@ def _placed(refusal: Refused, n: int) -> Refused:
     return Refused(refusal.code, f"message {n}: {refusal.detail}", faults, refusal.retry_after_s)
 
 
-def _reasons(item: Item, suppressed: Mapping[tuple[str, str], list[tuple[str, str]]]) -> dict[int, str]:
+def _reasons(item: Item, suppressed: Mapping[tuple[str, str], list[tuple[str, str]]]) -> Mapping[int, str]:
     """Map the numbers of suppressed recipients to the reason."""
+    if not suppressed:
+        return _NO_REASONS
     found = {}
     for n, recipient in enumerate(item.draft.recipients):
         for stream, reason in suppressed.get((item.caller.tenant_id, recipient.address.key), ()):
@@ -327,20 +346,20 @@ def _pointers(item: Item) -> dict[int, str]:
 
 
 def _accepted(item: Item, why: Mapping[int, str]) -> AcceptedMessage:
-    waiting = Status.SCHEDULED if item.draft.steering.scheduled_at is not None else Status.QUEUED
+    waiting = _SCHEDULED if item.draft.steering.scheduled_at is not None else _QUEUED
     recipients = [
         AcceptedRecipient(
             id=ids.recipient_id(item.draft.id, n),
             address=str(recipient.address),
             kind=recipient.kind.value,
-            status=(Status.SUPPRESSED if n in why else waiting).value,
+            status=_SUPPRESSED if n in why else waiting,
             reason=why.get(n),
         )
         for n, recipient in enumerate(item.draft.recipients)
     ]
     return AcceptedMessage(
         id=item.draft.id,
-        status=message_status([Status(recipient.status) for recipient in recipients]).value,
+        status=waiting,  # at least one of them waits: otherwise it would be refused
         is_sandbox=item.route == routes.SANDBOX,
         recipients=recipients,
         warnings=list(item.warnings),
@@ -351,6 +370,8 @@ def _collect(item: Item, result: AcceptedMessage, why: Mapping[int, str], now: I
     draft, steering, tenant_id = item.draft, item.draft.steering, item.caller.tenant_id
     lane = int(draft.lane)
     rows.messages.append(_message_row(item, lane, now))
+    if item.tracked is not None and item.tracked.links:
+        rows.links.append((tenant_id, draft.id, item.tracked.links, item.tracked.links_end_at))
     rows.bodies.append({"message_id": draft.id, "encoding": item.stored[0], "data": item.stored[1]})
     kind = EventType.SCHEDULED if steering.scheduled_at is not None else EventType.ACCEPTED
     rows.events.append(
@@ -363,11 +384,14 @@ def _collect(item: Item, result: AcceptedMessage, why: Mapping[int, str], now: I
             data=_told(item),
         )
     )
+    labels = Labels(draft.header_from.address.domain, steering.stream, tags_text(steering.tags), "", now)
     for n, (recipient, told) in enumerate(zip(draft.recipients, result.recipients, strict=True)):
-        route = item.route_of(n) if n in why else rows.superseding.route(draft, tenant_id, n, item.route_of(n))
+        own = item.route_of(n)
+        route = own if n in why else rows.superseding.route(draft, tenant_id, n, own)
         road = routes.roads_of(route)[0]
         site = road.site_of(recipient.address.domain, item.systems.get(recipient.address.domain))
-        rows.recipients.append(_recipient_row(item, n, recipient, told, site, now) | {"route": route if route != item.route else None})
+        rows.recipients.append(_recipient_row(item, n, recipient, told, site, now, route if route != item.route else None))
+        rows.deltas.add(tenant_id, labels, str(road), "", "", now, _COUNTERS[n == 0, n in why])
         if n in why:
             data = {"reason": why[n]}
             rows.events.append(
@@ -414,6 +438,7 @@ def _message_row(item: Item, lane: int, now: Instant) -> dict[str, Any]:
         "retry": item.retry,
         "window": item.window,
         "tls_optional": steering.ignores_tls_policy and not steering.requires_tls,
+        OPTION: item.tracked and item.tracked.options,
     }
     options = {name: value for name, value in wanted.items() if value}
     return {
@@ -442,8 +467,10 @@ def _message_row(item: Item, lane: int, now: Instant) -> dict[str, Any]:
     }
 
 
-def _recipient_row(item: Item, n: int, recipient: EnvelopeRecipient, told: AcceptedRecipient, site: str, now: Instant) -> dict[str, Any]:
-    is_suppressed = told.status == Status.SUPPRESSED.value
+def _recipient_row(
+    item: Item, n: int, recipient: EnvelopeRecipient, told: AcceptedRecipient, site: str, now: Instant, route: str | None
+) -> dict[str, Any]:  # fmt: skip
+    is_suppressed = told.status == _SUPPRESSED
     return {
         "message_id": item.draft.id,
         "n": n,
@@ -461,6 +488,7 @@ def _recipient_row(item: Item, n: int, recipient: EnvelopeRecipient, told: Accep
         "final_at": now if is_suppressed else None,
         "notify": recipient.notify,
         "orcpt": recipient.orcpt,
+        "route": route,
     }
 
 
@@ -473,4 +501,7 @@ def _insert(conn: Connection, rows: _Rows, now: Instant) -> None:
         messages.insert(conn, rows.messages, rows.bodies, rows.recipients)
         queue.insert(conn, rows.queue)
         facts.insert_events(conn, rows.events + rows.superseding.finish(conn, now))
+        rows.deltas.write(conn)
+        if rows.links:
+            engagement.put_links(conn, rows.links)
     idempotency.insert(conn, rows.answers, now)

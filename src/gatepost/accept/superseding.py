@@ -19,7 +19,7 @@ from gatepost.domain import route as routes
 from gatepost.domain.event import Event, EventType
 from gatepost.domain.message import Draft, Lane
 from gatepost.domain.recipient import Status
-from gatepost.store import codes
+from gatepost.store import codes, counting
 from gatepost.store.codes import Earlier, Person
 
 _WAITS = frozenset({Status.QUEUED.value, Status.DEFERRED.value})
@@ -49,6 +49,8 @@ class Superseding:
 
     def finish(self, conn: Connection, now: Instant) -> list[Event]:
         """Cancel what is over; return the events of it."""
+        gone = codes.cancel(conn, self.over, now)
+        counting.count(conn, [counting.Change(one.message_id, one.n, ("cancelled",)) for one in gone], now)
         return [
             Event(
                 id=ids.new("evt"),
@@ -59,7 +61,7 @@ class Superseding:
                 n=one.n,
                 data={"reason": "superseded", "by": self.over[one]},
             )
-            for one in codes.cancel(conn, self.over, now)
+            for one in gone
         ]
 
 

@@ -14,6 +14,7 @@ from gatepost.app.base import DRAIN_S, REFRESH_S, Base, OnReady, create_base, op
 from gatepost.app.inbound import create_return_paths
 from gatepost.app.parts import create_bounce_messages, create_couriers, create_resolver, create_sites, create_suppressing
 from gatepost.app.tls import create_outgoing_tls, keep_outgoing_tls
+from gatepost.app.tracking import create_tracking_urls
 from gatepost.app.watching import create_relay_watch
 from gatepost.dispatch.loop import Dispatcher
 from gatepost.dispatch.ownership import Ownership
@@ -74,11 +75,12 @@ async def _dispatch(
     roads = WatchedRoads(
         base.engine, base.settings, base.clock, couriers, machine=socket.gethostname(), owns=lambda shard: shard in ownership.epochs
     )
+    shaping.heed(roads)
     dispatcher = Dispatcher(
         engine=base.engine, blobs=base.blobs, signing=Signing(base.directory), couriers=couriers, settings=base.settings,
         clock=base.clock, ownership=ownership, hostname=base.settings.egress.hostname, systems=systems, shaping=shaping, roads=roads,
         reports=create_bounce_messages(base.settings, base.blobs), suppressing=create_suppressing(base.settings),
-        return_paths=await create_return_paths(base),
+        return_paths=await create_return_paths(base), tracking=await create_tracking_urls(base),
     )  # fmt: skip
     try:
         base.bell.listen(asyncio.get_running_loop(), dispatcher.wake)

@@ -11,6 +11,7 @@ import contextlib
 import os
 import socket
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
@@ -23,6 +24,9 @@ from gatepost.app.inbound import Inbound, create_inbound
 from gatepost.app.listening import StandIns, address_of, bind
 from gatepost.app.parts import create_limits, create_resolver, create_screener, listen_address
 from gatepost.app.pressure import EVERY_S, Sampler, create_admission
+from gatepost.app.relay_probe import probe_relay
+from gatepost.app.telling import tell_teams
+from gatepost.app.tracking import create_tracking_desk
 from gatepost.app.watching import Watched, create_watched
 from gatepost.certificates.shelf import Shelf
 from gatepost.clock import HOUR, Instant
@@ -34,11 +38,14 @@ from gatepost.http.app import create_app
 from gatepost.http.deps import HttpDeps
 from gatepost.http.encryption import Encryption
 from gatepost.http.server import HttpDoor
+from gatepost.http.tracking_hosts import TrackingHosts
+from gatepost.ids import new
 from gatepost.net.server_tls import HTTPS, SMTP, ServerCertificates
 from gatepost.observe import maillog, metrics
+from gatepost.placement.sending import PlacementTests
 from gatepost.settings import Loaded, Settings
 from gatepost.smtpd.door import SmtpDoor
-from gatepost.store import domain_reports, idempotency, opening, partitions, reports, systems, tokens
+from gatepost.store import domain_reports, engagement, idempotency, opening, partitions, reports, systems, tokens
 from gatepost.store import inbound as inbound_rows
 from gatepost.store.errors import StorageUnavailable
 from gatepost.store.schema import REVISION
@@ -47,6 +54,8 @@ from gatepost.tenants.identity import Identity, create_identity
 from gatepost.tenants.limits import Limits
 from gatepost.tenants.policies import Policies
 from gatepost.tenants.routing import Routing
+from gatepost.tracking.desk import TrackingDesk
+from gatepost.upkeep.rollups import Rollups
 
 _READY_TIMEOUT_S = 2.0
 _ENCRYPTED = {"https": HTTPS, "smtps": SMTP}
@@ -129,7 +138,8 @@ async def _serve_doors(
     )  # fmt: skip
     watched = create_watched(base.settings, base.engine, base.clock, base.directory)
     inbound = await create_inbound(base)
-    app = _create_http(base, acceptor, admission, identity, limits, watched, routing, inbound, tenant_id, stopping)
+    tracking = await create_tracking_desk(base)
+    app = _create_http(base, acceptor, admission, identity, limits, watched, routing, inbound, tracking, tenant_id, stopping)
     http = _open_http(base, doors, certificates, app, admission)
     if http is not None:
         await http.start()
@@ -138,7 +148,33 @@ async def _serve_doors(
             await smtp.start_on(doors[name], implicit_tls=name == "smtps")
     if certificates is not None:
         keep_certificates(base, certificates)
+    _follow(base, routing, following, limits, identity)
     base.repeat("pressure", EVERY_S, sampler.step)
+    watch = watched.watch(base.engine, base.clock, base.settings, f"{socket.gethostname()}:{os.getpid()}")
+    base.repeat("alignments", standings.EVERY_S, alignments.refresh)
+    base.repeat("watch domains", REFRESH_S, watch.step)
+    base.repeat("rollups", base.settings.stats.fold_every_s, Rollups(base.engine, base.clock, base.settings.stats, new("node")).step)
+    if base.settings.tls_reports.sender:
+        from gatepost.app.tls_reports import send_tls_reports  # noqa: PLC0415 - most gateways send none
+
+        send_tls_reports(base, acceptor, create_resolver(base.settings, base.clock))
+    stop_telling = tell_teams(base, acceptor, watched.domains)
+    base.repeat("upkeep", HOUR / 1000, lambda: base.engine.write(lambda conn: _keep_up(conn, base.clock.now())))
+    await inbound.open(base, doors.get("inbound"), tls, admission)
+    on_ready(listening)
+    await stopping.wait()
+    maillog.lifecycle("stopping")
+    await asyncio.gather(smtp.close(DRAIN_S - 5), inbound.close(DRAIN_S - 5), *([http.stop()] if http is not None else []))
+    await asyncio.gather(acceptor.drain(), tracking.drain())
+    await limits.close()
+    with contextlib.suppress(StorageUnavailable):
+        await identity.authenticator.write_uses(base.engine)
+        await watch.close()
+        await stop_telling()
+
+
+def _follow(base: Base, routing: Routing, following: Following, limits: Limits, identity: Identity) -> None:
+    """Keep up with what other processes write, and write down what this one counted."""
     base.repeat("refresh", REFRESH_S, base.directory.refresh)
     base.repeat("routes", REFRESH_S, routing.refresh)
     base.repeat("mail systems", REFRESH_S, following.step)
@@ -146,24 +182,6 @@ async def _serve_doors(
     base.repeat("limits", REFRESH_S, limits.step)
     base.repeat("tokens", REFRESH_S, identity.refresh)
     base.repeat("last use", _USES_S, lambda: identity.authenticator.write_uses(base.engine))
-    watch = watched.watch(base.engine, base.clock, base.settings, f"{socket.gethostname()}:{os.getpid()}")
-    base.repeat("alignments", standings.EVERY_S, alignments.refresh)
-    base.repeat("watch domains", REFRESH_S, watch.step)
-    if base.settings.tls_reports.sender:
-        from gatepost.app.tls_reports import send_tls_reports  # noqa: PLC0415 - most gateways send none
-
-        send_tls_reports(base, acceptor, create_resolver(base.settings, base.clock))
-    base.repeat("upkeep", HOUR / 1000, lambda: base.engine.write(lambda conn: _keep_up(conn, base.clock.now())))
-    await inbound.open(base, doors.get("inbound"), tls, admission)
-    on_ready(listening)
-    await stopping.wait()
-    maillog.lifecycle("stopping")
-    await asyncio.gather(smtp.close(DRAIN_S - 5), inbound.close(DRAIN_S - 5), *([http.stop()] if http is not None else []))
-    await acceptor.drain()
-    await limits.close()
-    with contextlib.suppress(StorageUnavailable):
-        await identity.authenticator.write_uses(base.engine)
-        await watch.close()
 
 
 async def _refresh(routing: Routing) -> None:
@@ -198,13 +216,14 @@ def _open_http(
         return None
     tls = (doors["https"], certificates.context(HTTPS)) if certificates is not None and "https" in doors else None
     https_port = doors["https"].getsockname()[1] if "https" in doors else 0
-    behind = Encryption(app, base.settings, https_port, Shelf(base.loaded.data_dir).find_answer)
+    hosts = base.settings.tracking.names
+    behind = Encryption(TrackingHosts(app, hosts) if hosts else app, base.settings, https_port, Shelf(base.loaded.data_dir).find_answer)
     return HttpDoor(behind, base.settings, doors.get("http"), tls, admission)
 
 
 def _create_http(
     base: Base, acceptor: Acceptor, admission: AdmissionControl, identity: Identity, limits: Limits, watched: Watched, routing: Routing,
-    inbound: Inbound, tenant_id: str, stopping: asyncio.Event,
+    inbound: Inbound, tracking: TrackingDesk, tenant_id: str, stopping: asyncio.Event,
 ) -> Any:  # fmt: skip
 
     async def is_ready() -> list[str]:
@@ -228,8 +247,19 @@ def _create_http(
             limits=limits,
             routing=routing,
             hooks=inbound.hooks,
+            tracking=tracking,
+            probe_relay=partial(probe_relay, base.settings, base.clock),
+            placement=_create_placement(base, acceptor),
         )
     )
+
+
+def _create_placement(base: Base, acceptor: Acceptor) -> PlacementTests | None:
+    if not base.settings.seeds:
+        return None
+    from gatepost.app.imap import create_placement  # noqa: PLC0415 - most gateways have no seeds
+
+    return create_placement(base, acceptor)
 
 
 async def _problems(base: Base) -> list[str]:
@@ -248,6 +278,7 @@ def _keep_up(conn: Connection, now: Instant) -> None:
     reports.purge(conn, now)
     inbound_rows.purge(conn, now)
     domain_reports.purge(conn, now)
+    engagement.purge(conn, now)
     systems.purge(conn, now)
     partitions.create_ahead(conn, now)
 

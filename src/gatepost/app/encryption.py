@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeVar
 
+import msgspec
+
 from gatepost.app.base import Base
 from gatepost.certificates import renewal
 from gatepost.certificates.renewal import Renewal
@@ -22,7 +24,7 @@ from gatepost.clock import Clock
 from gatepost.net.server_tls import Place, ServerCertificates, UnusableCertificate
 from gatepost.net.tls_policy import ClientCheck
 from gatepost.observe import maillog
-from gatepost.settings import InvalidSettings, Loaded, Settings
+from gatepost.settings import Acme, InvalidSettings, Loaded, Settings
 
 T = TypeVar("T")
 
@@ -35,7 +37,13 @@ def certificate_places(loaded: Loaded) -> list[Place]:
     tls = loaded.settings.tls
     found = [Place(name="default", cert=Path(tls.cert), key=Path(tls.key))] if tls.cert else []
     found += [Place(name=name, cert=Path(files.cert), key=Path(files.key)) for name, files in tls.certificates.items()]
-    return found + renewal.places(loaded.settings.acme, Shelf(loaded.data_dir))
+    return found + renewal.places(ordered(loaded.settings), Shelf(loaded.data_dir))
+
+
+def ordered(settings: Settings) -> Acme:
+    """Return `[acme]` with the hosts of tracking among its domains."""
+    acme = settings.acme
+    return msgspec.structs.replace(acme, domains=list(dict.fromkeys([*acme.domains, *settings.tracking.names])))
 
 
 def create_certificates(loaded: Loaded, clock: Clock) -> ServerCertificates | None:
@@ -61,7 +69,7 @@ def create_certificates(loaded: Loaded, clock: Clock) -> ServerCertificates | No
 
 def create_renewal(loaded: Loaded, clock: Clock) -> Renewal:
     """Make what orders certificates."""
-    return Renewal(loaded.settings.acme, Shelf(loaded.data_dir), clock, chance=random.SystemRandom().random)
+    return Renewal(ordered(loaded.settings), Shelf(loaded.data_dir), clock, chance=random.SystemRandom().random)
 
 
 def keep_certificates(base: Base, certificates: ServerCertificates) -> None:

@@ -8,13 +8,14 @@ Not here: the rules of the door (returns.listening), the loop (returns.loop).
 import socket
 import ssl
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import msgspec
 from sqlalchemy import Connection
 
 from gatepost.accept.admission import AdmissionControl
 from gatepost.app.base import Base
-from gatepost.app.parts import create_resolver, create_suppressing
+from gatepost.app.parts import create_bounce_messages, create_resolver, create_suppressing
 from gatepost.net.http_client import HttpClient, HttpFault, HttpRequest
 from gatepost.observe import maillog
 from gatepost.returns.hooks.desk import HookDesk, create_hooks
@@ -25,6 +26,9 @@ from gatepost.settings import InvalidSettings, Settings
 from gatepost.smtpd.door import SmtpDoor
 from gatepost.store import sealing
 from gatepost.wire.return_path import ReturnPaths
+
+if TYPE_CHECKING:
+    from gatepost.returns.relay_lists.loop import RelayListLoop
 
 EVERY_S = 0.5
 """How often it is looked whether something came."""
@@ -65,6 +69,7 @@ class Inbound:
     paths: ReturnPaths | None
     client: HttpClient
     door: SmtpDoor | None = None
+    lists: "RelayListLoop | None" = None
 
     async def open(self, base: Base, sock: socket.socket | None, tls: ssl.SSLContext | None, admission: AdmissionControl) -> None:
         """Open the listener, where there is one, and begin to work on what comes."""
@@ -72,8 +77,17 @@ class Inbound:
         readers: dict[str, Reader] = {"hook": self.hooks.read}
         if paths is not None:
             readers["mail"] = MailReader(base.engine, paths).read
-        loop = FeedbackLoop(base.engine, base.clock, create_suppressing(base.settings), readers)
+        senders = create_bounce_messages(base.settings, base.blobs)
+        loop = FeedbackLoop(base.engine, base.clock, create_suppressing(base.settings), readers, senders)
         base.repeat("what comes back", EVERY_S, loop.step)
+        if base.settings.mailboxes:
+            from gatepost.app.imap import read_mailboxes  # noqa: PLC0415 - most gateways have none
+
+            read_mailboxes(base)
+        if any(relay.suppressions.is_wanted for relay in base.settings.relays.values()):
+            from gatepost.app.relay_lists import keep_relay_lists  # noqa: PLC0415 - most gateways do without
+
+            self.lists = keep_relay_lists(base)
         if sock is None or paths is None:
             return
         listening = Listening(base.engine, base.clock, paths, per_minute=base.settings.inbound.messages_per_minute)
@@ -87,6 +101,8 @@ class Inbound:
         """Stop listening; see `SmtpDoor.close`."""
         if self.door is not None:
             await self.door.close(drain_s)
+        if self.lists is not None:
+            await self.lists.close()
         await self.client.close()
 
 

@@ -101,7 +101,9 @@ def create_domains(loaded: Loaded, engine: Engine, clock: Clock, directory: Dire
         InvalidSettings: `dns.server` is not an address with a port.
     """
     settings = with_hostnames(loaded.settings)
-    return Domains(engine, clock, create_resolver(settings, clock), directory, hostname=settings.egress.hostname)
+    return Domains(
+        engine, clock, create_resolver(settings, clock), directory, hostname=settings.egress.hostname, algorithms=settings.dkim.algorithms
+    )
 
 
 def create_screener(settings: Settings, directory: Directory, clock: Clock, standings: "StandingSource | None" = None) -> "Screener":
@@ -170,13 +172,16 @@ def create_bounce_messages(settings: Settings, blobs: Blobs) -> BounceMessages:
 
 def create_suppressing(settings: Settings) -> Suppressing:
     """Make what keeps the suppression list by what comes back."""
+    return Suppressing(create_suppress_rules(settings))
+
+
+def create_suppress_rules(settings: Settings) -> SuppressRules:
+    """Read what the operator decided of the suppression list."""
     options = settings.feedback
-    return Suppressing(
-        SuppressRules(
-            inactive_count=options.inactive_count, inactive_days=options.inactive_days, inactive_rest_days=options.inactive_rest_days,
-            hard_days=options.hard_bounce_days, complaint_days=options.complaint_days, block_count=options.block_count,
-            block_rest_ms=options.block_rest_s * 1000,
-        )
+    return SuppressRules(
+        inactive_count=options.inactive_count, inactive_days=options.inactive_days, inactive_rest_days=options.inactive_rest_days,
+        hard_days=options.hard_bounce_days, complaint_days=options.complaint_days, block_count=options.block_count,
+        block_rest_ms=options.block_rest_s * 1000,
     )  # fmt: skip
 
 

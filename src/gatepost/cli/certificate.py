@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from gatepost.app.encryption import certificate_places, create_renewal
+from gatepost.app.encryption import certificate_places, create_renewal, ordered
 from gatepost.certificates.renewal import Past, Renewal, Result
 from gatepost.certificates.shelf import Busy
 from gatepost.cli.options import json_option, load, store_options
@@ -75,7 +75,7 @@ def renew(*, names: tuple[str, ...], force: bool, data: Path, flags: dict[str, A
 
 
 def _chosen(loaded: Loaded, names: tuple[str, ...], *, as_json: bool) -> list[str]:
-    acme = loaded.settings.acme
+    acme = ordered(loaded.settings)
     if not acme.directory_url:
         raise Failure("no_authority", "acme.directory_url is not set: certificates in files are yours to renew", as_json=as_json)
     for name in names:

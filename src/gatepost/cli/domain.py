@@ -6,12 +6,14 @@ from typing import Any, TypeVar
 
 import click
 
-from gatepost.app import parts
+from gatepost.app import parts, watching
 from gatepost.cli.opening import Opened, run_with_store
 from gatepost.cli.options import json_option, store_options, tenant_option
 from gatepost.cli.output import console, failing_clearly, moment, print_json, print_table
 from gatepost.clock import iso
 from gatepost.domain.tenant import Domain
+from gatepost.http.v1 import deliverability as written
+from gatepost.tenants.deliverability import MOST_DAYS, Deliverability, Trend
 from gatepost.tenants.domains import Domains, DomainView
 
 T = TypeVar("T")
@@ -111,6 +113,40 @@ def remove(name: str, *, tenant: str | None, data: Path, flags: dict[str, Any], 
         print_json({"id": domain.id, "name": domain.name, "removed": True})
     else:
         click.echo(f"{domain.name} is removed.")
+
+
+@command.command()
+@click.argument("name")
+@click.option("--days", default=30, show_default=True, type=click.IntRange(1, MOST_DAYS), help="Days that are shown, today included.")
+@tenant_option
+@store_options
+@json_option
+@failing_clearly
+def score(name: str, *, days: int, tenant: str | None, data: Path, flags: dict[str, Any], as_json: bool) -> None:
+    """Show how well a domain's mail gets through: the score, what costs points, and why it moved."""
+
+    async def work(store: Opened) -> Trend:
+        settings = parts.with_hostnames(store.settings)
+        health = watching.create_watched(settings, store.engine, store.clock).domains
+        return await Deliverability(store.engine, store.clock, health, settings).trend(store.tenant_id, name, days)
+
+    found = run_with_store(data, flags, work, tenant)
+    if as_json:
+        print_json(written.write(found))
+        return
+    shown = "not known" if found.score.score is None else f"{found.score.score} of 100, {found.direction.value}"
+    click.echo(f"{found.domain.name}: {shown} ({found.score.recipients:,} recipients, {found.score.known} % of it known)\n")
+    print_table(
+        ("", "value", "costs", "seen", "what to do"),
+        [(part.component.value, part.value, f"{part.cost:.1f}", part.reason, part.advice) for part in found.score.parts],
+    )
+    moved = [(one.day, one.score, change) for one in found.days for change in one.changes]
+    if moved:
+        click.echo()
+        print_table(
+            ("day", "score", "points", "why"),
+            [(day, value, f"{one.points:+.1f}", f"{one.component.value}: {one.after} (before: {one.before})") for day, value, one in moved],
+        )
 
 
 def _with_domains(data: Path, flags: dict[str, Any], tenant: str | None, ask: Callable[[Domains, Opened], Awaitable[T]]) -> T:

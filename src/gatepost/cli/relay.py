@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
 from gatepost.app import parts
+from gatepost.app.relay_probe import probe_relay
 from gatepost.app.secrets import unsealed
 from gatepost.cli.opening import Opened, run_with_store
 from gatepost.cli.options import json_option, load, store_options
 from gatepost.cli.output import Failure, failing_clearly, print_json, print_table
+from gatepost.cli.relay_suppressions import suppressions
 from gatepost.cli.road_control import disable, enable, state
 from gatepost.clock import SystemClock
 from gatepost.egress.courier import Probe
 from gatepost.egress.relays.target import FORMS, kind_of
-from gatepost.settings import Settings
 from gatepost.tenants.relay_list import RelayFacts, list_relays
 
 
@@ -26,7 +26,7 @@ def command() -> None:
     """Look at relays; ask one whether it would take mail; switch one off and on."""
 
 
-for _one in (state, disable, enable):
+for _one in (state, disable, enable, suppressions):
     command.add_command(_one)
 
 
@@ -59,8 +59,7 @@ def test(*, name: str, data: Path, flags: dict[str, Any], as_json: bool) -> None
     relay = loaded.settings.relays.get(name)
     if relay is None:
         raise Failure("not_found", f"there is no relay {name}", "See gatepost relay list.", as_json=as_json)
-    only_this = msgspec.structs.replace(loaded.settings, relays={name: relay})
-    probe = asyncio.run(_probe(name, parts.with_hostnames(only_this)))
+    probe = asyncio.run(probe_relay(parts.with_hostnames(loaded.settings), SystemClock(), name))
     kind = kind_of(relay.url)
     if as_json:
         print_json({"name": name, "kind": kind, "is_good": probe.is_good, **asdict(probe)})
@@ -68,14 +67,6 @@ def test(*, name: str, data: Path, flags: dict[str, Any], as_json: bool) -> None
         print_table(("what", "value"), _rows(name, FORMS[kind].title if kind in FORMS else "SMTP", probe))
     if not probe.is_good:
         raise SystemExit(1)
-
-
-async def _probe(name: str, settings: Settings) -> Probe:
-    couriers = parts.create_couriers(settings, SystemClock())
-    try:
-        return await couriers[name].probe()
-    finally:
-        await asyncio.gather(*[courier.close() for courier in couriers.values()])
 
 
 def _rows(name: str, title: str, probe: Probe) -> list[tuple[str, Any]]:

@@ -83,6 +83,20 @@ def _mailbox(text: str, pointer: str, faults: list[Fault]) -> Mailbox | None:
 
 
 async def _accept(store: Opened, data: Path, submission: Submission, *, is_test: bool) -> AcceptedMessage:
+    acceptor = await create_acceptor(store, data)
+    accepted: Accepted = await acceptor.submit(local_caller(store, is_test=is_test), submission)
+    message = accepted.results[0]
+    assert isinstance(message, AcceptedMessage)
+    return message
+
+
+async def create_acceptor(store: Opened, data: Path) -> Acceptor:
+    """
+    Make what accepts messages for a command.
+
+    Raises:
+        Refused: tenant_suspended.
+    """
     if (await store.engine.read(lambda conn: tenants.named(conn, store.tenant_id))).suspended_at is not None:
         raise Refused("tenant_suspended")
     settings = with_hostnames(store.settings)
@@ -90,16 +104,17 @@ async def _accept(store: Opened, data: Path, submission: Submission, *, is_test:
     await directory.refresh()
     routing = Routing(store.engine, directory, settings, store.clock)
     await routing.refresh()
-    acceptor = Acceptor(
+    return Acceptor(
         engine=store.engine, blobs=create_blobs(store.loaded), directory=directory, settings=settings, clock=store.clock,
         hostname=settings.egress.hostname, on_committed=Bell(data).ring, routing=routing,
     )  # fmt: skip
+
+
+def local_caller(store: Opened, *, is_test: bool = False) -> Caller:
+    """Return who sends from the command line."""
     mode = KeyMode.TEST if is_test else KeyMode.LIVE
     key = ApiKey(id="cli", tenant_id=store.tenant_id, name="command line", mode=mode, hint="", created_at=store.clock.now())
-    accepted: Accepted = await acceptor.submit(Caller(principal=key.principal(), peer="cli", request_id="cli"), submission)
-    message = accepted.results[0]
-    assert isinstance(message, AcceptedMessage)
-    return message
+    return Caller(principal=key.principal(), peer="cli", request_id="cli")
 
 
 def _post(url: str, key: str, fields: dict[str, Any], *, as_json: bool) -> Any:

@@ -9,15 +9,17 @@ import msgspec
 from gatepost.cli.opening import Opened, run_with_store
 from gatepost.cli.options import json_option, store_options, tenant_option
 from gatepost.cli.output import failing_clearly, print_json, print_table
+from gatepost.domain.engagement import tracking_as_dict
 from gatepost.domain.stream import Stream
 from gatepost.tenants.streams import Streams, as_dict
 
 _DEFAULT = "default"
+_HEAD = ("stream", "lane", "lifetime", "retries", "route", "hours", "tracking")
 
 
 @click.group(name="stream")
 def command() -> None:
-    """Show, make and change streams: lane, lifetime, retries, route and hours of each kind of mail."""
+    """Show, make and change streams: lane, lifetime, retries, route, hours and tracking of each kind of mail."""
 
 
 @command.command(name="list")
@@ -35,7 +37,7 @@ def list_streams(*, tenant: str | None, data: Path, flags: dict[str, Any], as_js
     if as_json:
         print_json({"streams": [as_dict(one) for one in found]})
     else:
-        print_table(("stream", "lane", "lifetime", "retries", "route", "hours"), [_row(one) for one in found])
+        print_table(_HEAD, [_row(one) for one in found])
 
 
 _values = [
@@ -47,6 +49,8 @@ _values = [
         "--window",
         help='Hours, such as {"days": ["mon"], "from": "08:00", "until": "20:00", "zone": "Europe/Berlin"}; `default` is always.',
     ),
+    click.option("--tracking", help="What is found out about readers: some of opens,clicks,text; `default` is nothing."),
+    click.option("--unsubscribe", type=click.Choice(["yes", "no"]), help="One-click unsubscription (RFC 8058) in all of its mail."),
 ]
 
 
@@ -123,6 +127,10 @@ def _value(name: str, text: str) -> Any:
     try:
         if name == "ttl":
             return int(text)
+        if name == "tracking":
+            return {one.strip(): True for one in text.split(",")}
+        if name == "unsubscribe":
+            return text == "yes"
         return msgspec.json.decode(text) if name == "window" else text
     except ValueError as error:
         raise click.BadParameter(f"--{name}: {error}") from error
@@ -132,7 +140,7 @@ def _print(stream: Stream, *, as_json: bool) -> None:
     if as_json:
         print_json(as_dict(stream))
     else:
-        print_table(("stream", "lane", "lifetime", "retries", "route", "hours"), [_row(stream)])
+        print_table(_HEAD, [_row(stream)])
 
 
 def _row(stream: Stream) -> tuple[str, ...]:
@@ -140,4 +148,5 @@ def _row(stream: Stream) -> tuple[str, ...]:
     window = shown["window"]
     hours = f"{' '.join(window['days'])} {window['from']}-{window['until']} {window['zone']}" if window else ""
     lifetime = "" if stream.ttl_s is None else f"{stream.ttl_s} s"
-    return stream.name, shown["lane"], lifetime, stream.retry or "", stream.route or "", hours
+    tracking = " ".join(tracking_as_dict(stream.tracking))
+    return stream.name, shown["lane"], lifetime, stream.retry or "", stream.route or "", hours, tracking

@@ -166,6 +166,7 @@ def _as_json(row: Row[Any]) -> dict[str, Any]:
         "address": row.address,
         "stream": row.stream or None,
         "reason": row.reason,
+        "source": row.source or None,
         "note": row.note,
         "created_at": iso(row.created_at),
         "expires_at": None if row.expires_at is None else iso(row.expires_at),

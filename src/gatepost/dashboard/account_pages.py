@@ -11,7 +11,9 @@ from gatepost.dashboard.desk import Desk
 from gatepost.dashboard.forms import faults_of, read_form
 from gatepost.dashboard.page import own_page
 from gatepost.dashboard.shell import Shell
+from gatepost.domain.access import Scope
 from gatepost.domain.errors import Fault, Refused
+from gatepost.domain.team_report import ReportKind
 from gatepost.tenants import second_factors
 from gatepost.tenants.accounts import Changing
 
@@ -22,6 +24,7 @@ _DONE = {
     "passkey": "The passkey is removed. Your other sessions have ended.",
     "added": "The passkey is added. Your other sessions have ended.",
     "session": "The session has ended.",
+    "reports": "Your reports by mail are changed.",
     "sessions": "Your other sessions have ended.",
 }
 _ISSUER = "Gatepost"
@@ -109,6 +112,25 @@ class AccountPages:
         form = await read_form(request)
         return await self._try(request, "passkey", self._desk.accounts.remove_passkey(_who(request), form.get("passkey", "")))
 
+    async def change_reports(self, request: AnyRequest) -> Response[Any]:
+        """Begin, change and end one's own reports by mail."""
+        form, viewer, person = await read_form(request), viewer_of(request), signed_in_of(request).person
+        if not viewer.may(Scope.STATS_READ):
+            raise Refused("permission_denied", f"it needs the scope {Scope.STATS_READ.value}")
+        tenant_id, actor, reports = viewer.caller.tenant_id, viewer.caller.actor, self._desk.reports
+        hour = form.get("hour", "")
+        values = {"zone": form.get("zone", "").strip(), "hour": int(hour) if hour.isascii() and hour.isdigit() and len(hour) < 3 else 24}
+
+        async def change() -> None:
+            has = await reports.of_person(tenant_id, person.id)
+            for kind in ReportKind:
+                if kind.value in form:
+                    await reports.subscribe_oneself(tenant_id, person, kind.value, values, by=actor)
+                elif kind.value in has:
+                    await reports.remove(tenant_id, has[kind.value].id, by=actor, person_id=person.id)
+
+        return await self._try(request, "reports", change())
+
     async def end_sessions(self, request: AnyRequest) -> Response[Any]:
         """End one session, or all others."""
         form, own = await read_form(request), signed_in_of(request).session.id
@@ -129,9 +151,13 @@ class AccountPages:
     async def _account(self, request: AnyRequest, refusal: Refused | None = None) -> Response[Any]:
         signed_in = signed_in_of(request)
         account = await self._desk.accounts.get(signed_in.person)
+        viewer, tenant_id = viewer_of(request), signed_in.session.tenant_id
+        may = tenant_id is not None and viewer.may(Scope.STATS_READ)
         return self._shell.page(
             request, "account.html", status=refusal.kind.status if refusal else 200, faults=faults_of(refusal) if refusal else {},
             account=account, signed_in=signed_in, sessions=await self._desk.sessions.list(signed_in.person.id),
+            may_have_reports=may, are_reports_sent=bool(self._shell.settings.reports.sender),
+            reports=await self._desk.reports.of_person(viewer.caller.tenant_id, signed_in.person.id) if may else {},
             can_have_passkeys=self._desk.access.passkey_site(request) is not None,
             done=_DONE.get(request.query_params.get("done", ""), ""),
         )  # fmt: skip
@@ -178,5 +204,6 @@ PAGES = (
     own_page("GET", "/account/passkeys/new", AccountPages.passkey_form, is_recent=True),
     own_page("POST", "/account/passkeys", AccountPages.add_passkey, is_recent=True),
     own_page("POST", "/account/passkeys/remove", AccountPages.remove_passkey, is_recent=True),
+    own_page("POST", "/account/reports", AccountPages.change_reports),
     own_page("POST", "/account/sessions", AccountPages.end_sessions),
 )

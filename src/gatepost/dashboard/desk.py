@@ -15,6 +15,7 @@ from gatepost.tenants.sign_in import SignIn
 from gatepost.tenants.sign_in_oidc import SingleSignOn
 from gatepost.tenants.sign_in_pace import Pacing
 from gatepost.tenants.sign_in_tickets import Tickets
+from gatepost.tenants.team_reports import TeamReports
 
 if TYPE_CHECKING:
     from gatepost.dashboard.routes import DashboardDeps
@@ -33,6 +34,7 @@ class Desk:
     accounts: Accounts
     people: People
     keys: Keys
+    reports: TeamReports
 
 
 def make_desk(deps: "DashboardDeps", passwords: Passwords | None = None) -> Desk:
@@ -57,4 +59,5 @@ def make_desk(deps: "DashboardDeps", passwords: Passwords | None = None) -> Desk
         accounts=Accounts(engine, clock, hashing, tickets),
         people=People(engine, clock, settings),
         keys=Keys(engine, clock, deps.directory),
+        reports=TeamReports(engine, clock, settings),
     )

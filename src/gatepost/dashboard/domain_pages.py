@@ -11,11 +11,13 @@ from litestar import Response
 from litestar.response import Redirect
 
 from gatepost import ids
+from gatepost.dashboard import score_view
 from gatepost.dashboard.access import AnyRequest, viewer_of
 from gatepost.dashboard.page import Page
 from gatepost.dashboard.shell import Shell
 from gatepost.domain.access import Scope
 from gatepost.domain.errors import Refused
+from gatepost.tenants.deliverability import Deliverability
 
 if TYPE_CHECKING:
     from gatepost.dashboard.routes import DashboardDeps
@@ -70,26 +72,34 @@ class DomainPages:
 
     async def show(self, request: AnyRequest) -> Response[Any]:
         """Show one domain."""
-        tenant_id, domain_id = viewer_of(request).caller.tenant_id, _domain_id(request)
-        found = await self._deps.domain_health.get(tenant_id, domain_id)
-        view = await self._deps.domains.get(tenant_id, domain_id)
+        tenant_id, named = viewer_of(request).caller.tenant_id, domain_id(request)
+        found = await self._deps.domain_health.get(tenant_id, named)
+        view = await self._deps.domains.get(tenant_id, named)
+        measuring = Deliverability(self._deps.engine, self._deps.clock, self._deps.domain_health, self._deps.settings)
+        trend = await measuring.trend(tenant_id, named, score_view.SHOWN_DAYS)
         return self._shell.page(
-            request, "domain.html", health=found, records=view.records, titles=_TITLES, looks=_LOOKS, providers=_PROVIDERS,
-            looked=request.query_params.get("done") == "looked",
+            request, "domain.html", health=found, score=score_view.view(trend), records=view.records, titles=_TITLES, looks=_LOOKS,
+            providers=_PROVIDERS, looked=request.query_params.get("done") == "looked",
         )  # fmt: skip
 
     async def look(self, request: AnyRequest) -> Response[Any]:
         """Look at a domain again."""
-        domain_id = _domain_id(request)
-        await self._deps.domain_health.get(viewer_of(request).caller.tenant_id, domain_id, is_fresh=True)
-        return Redirect(f"/domains/{domain_id}?done=looked", status_code=303)
+        named = domain_id(request)
+        await self._deps.domain_health.get(viewer_of(request).caller.tenant_id, named, is_fresh=True)
+        return Redirect(f"/domains/{named}?done=looked", status_code=303)
 
 
-def _domain_id(request: AnyRequest) -> str:
-    domain_id = str(request.path_params["domain"])
-    if not ids.is_valid(domain_id, "dom"):
+def domain_id(request: AnyRequest) -> str:
+    """
+    Return the id in the path.
+
+    Raises:
+        Refused: not_found: it can be none.
+    """
+    given = str(request.path_params["domain"])
+    if not ids.is_valid(given, "dom"):
         raise Refused("not_found", "there is no such domain")
-    return domain_id
+    return given
 
 
 PAGES = (

@@ -25,7 +25,13 @@ from gatepost.tenants.one_time_links import Joining
 from gatepost.tenants.sessions import Entered
 from gatepost.tenants.sign_in_oidc import FLOW_MS
 
-PLACES = {"account": "/account", "people": "/people", "keys": "/keys", "domains": "/domains", "q": "/q", "confirm": "/confirm"}
+PLACES = {
+    name: f"/{name}"
+    for name in (
+        "account", "people", "keys", "domains", "q", "confirm", "suppressions", "webhooks", "streams", "routes", "relays", "sites",
+        "returned",
+    )
+}  # fmt: skip
 """Where to go back to after a form could not be taken, by the first part of its path."""
 _SHOWN = {"validation_failed", "authentication_failed", "rate_limited", "overloaded", "conflict"}
 """Refusals that are told beside the form; others are a page of their own."""

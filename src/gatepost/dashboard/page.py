@@ -34,6 +34,7 @@ class Page:
         scope: What a viewer needs; None for pages that are open, or about oneself.
         is_recent: Whoever asks must have signed in, or given the password again, a short time ago.
         is_quiet: Asked by the page itself, not by a click: it keeps no session open.
+        most_bytes: Size of its form.
     """
 
     method: str
@@ -43,6 +44,7 @@ class Page:
     needs: Needs = Needs.VIEWER
     is_recent: bool = False
     is_quiet: bool = False
+    most_bytes: int = 16 * 1024
 
     def __post_init__(self) -> None:
         if (self.scope is not None) != (self.needs is Needs.VIEWER):

@@ -8,6 +8,7 @@ own with a stricter one (`preview.POLICY`). Nothing here asks anything of anothe
 Not here: who may look (access), the search language (search), what a page shows (views, reads).
 """
 
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
@@ -17,12 +18,32 @@ from litestar.types import ControllerRouterHandler
 
 from gatepost.clock import Clock
 from gatepost.control import Control
-from gatepost.dashboard import account_pages, domain_pages, entry_pages, errors, key_pages, message_pages, pages, people_pages
+from gatepost.dashboard import (
+    account_pages,
+    domain_pages,
+    entry_pages,
+    errors,
+    insight_pages,
+    key_pages,
+    message_pages,
+    pages,
+    people_pages,
+    queue_pages,
+    relay_pages,
+    report_pages,
+    returned_pages,
+    route_pages,
+    site_pages,
+    stream_pages,
+    suppression_pages,
+    webhook_pages,
+)
 from gatepost.dashboard.access import AnyRequest, Viewer, check_not_embedded, check_same_origin
 from gatepost.dashboard.desk import Desk, make_desk
 from gatepost.dashboard.page import Needs, Page
 from gatepost.dashboard.shell import Shell, harden
 from gatepost.domain.errors import Refused
+from gatepost.egress.courier import Probe
 from gatepost.observe import maillog
 from gatepost.settings import Settings
 from gatepost.store.blobs import Blobs
@@ -31,12 +52,13 @@ from gatepost.tenants.directory import Directory
 from gatepost.tenants.domain_health import DomainHealth
 from gatepost.tenants.domains import Domains
 from gatepost.tenants.passwords import Passwords
-
-_MAX_FORM = 16 * 1024
+from gatepost.tenants.routing import Routing
 
 PAGES: tuple[Page, ...] = (
     *pages.PAGES, *message_pages.PAGES, *entry_pages.PAGES, *account_pages.PAGES, *people_pages.PAGES, *key_pages.PAGES,
-    *domain_pages.PAGES,
+    *domain_pages.PAGES, *report_pages.PAGES, *suppression_pages.PAGES, *webhook_pages.PAGES, *stream_pages.PAGES, *route_pages.PAGES,
+    *relay_pages.PAGES, *site_pages.PAGES, *queue_pages.PAGES, *returned_pages.PAGES,
+    *insight_pages.PAGES,
 )  # fmt: skip
 """Every page: who reads this list knows all that can be asked of the dashboard, and the scope that each page needs."""
 
@@ -86,6 +108,16 @@ class DashboardDeps(Protocol):
         ...
 
     @property
+    def routing(self) -> Routing | None:
+        """Chooses roads at accept; told when routes change."""
+        ...
+
+    @property
+    def probe_relay(self) -> Callable[[str], Awaitable[Probe]] | None:
+        """Asks a relay whether it would take mail; None cannot ask."""
+        ...
+
+    @property
     def default_tenant_id(self) -> str:
         """The tenant that exists from the start."""
         ...
@@ -107,12 +139,21 @@ def routes(deps: DashboardDeps, passwords: Passwords | None = None) -> list[Cont
         people_pages.PeoplePages: people_pages.PeoplePages(shell, desk),
         key_pages.KeyPages: key_pages.KeyPages(deps, shell, desk),
         domain_pages.DomainPages: domain_pages.DomainPages(deps, shell),
+        report_pages.ReportPages: report_pages.ReportPages(deps, shell),
+        suppression_pages.SuppressionPages: suppression_pages.SuppressionPages(deps, shell),
+        webhook_pages.WebhookPages: webhook_pages.WebhookPages(deps, shell),
+        stream_pages.StreamPages: stream_pages.StreamPages(deps, shell),
+        route_pages.RoutePages: route_pages.RoutePages(deps, shell),
+        relay_pages.RelayPages: relay_pages.RelayPages(deps, shell),
+        site_pages.SitePages: site_pages.SitePages(deps, shell),
+        queue_pages.QueuePages: queue_pages.QueuePages(deps, shell),
+        returned_pages.ReturnedPages: returned_pages.ReturnedPages(deps, shell),
+        insight_pages.InsightPages: insight_pages.InsightPages(deps, shell),
     }
     by_name = {room.__name__: made for room, made in rooms.items()}
     handlers = [_route(page, by_name[page.run.__qualname__.partition(".")[0]], desk, shell) for page in PAGES]
     router = Router(
         path="/", route_handlers=handlers, after_request=_harden, exception_handlers=errors.handlers(shell), include_in_schema=False,
-        request_max_body_size=_MAX_FORM,
     )  # fmt: skip
     return [router]
 
@@ -123,7 +164,7 @@ def _route(page: Page, room: Any, desk: Desk, shell: Shell) -> Any:
         return sent_away if sent_away is not None else await page.run(room, request)
 
     make = {"GET": get, "POST": post}[page.method]
-    return make(page.path, name=f"page {page.method} {page.path}")(handler)
+    return make(page.path, name=f"page {page.method} {page.path}", request_max_body_size=page.most_bytes)(handler)
 
 
 async def _admit(page: Page, request: AnyRequest, desk: Desk, shell: Shell) -> Response[Any] | None:

@@ -54,7 +54,7 @@ def make_environment(assets: Assets) -> Environment:
     environment = Environment(
         loader=PackageLoader("gatepost.dashboard"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(iso=iso, exact=exact, ago=ago, size=size, took=took, plural=plural, browser=browser)
+    environment.filters.update(iso=iso, exact=exact, ago=ago, size=size, took=took, plural=plural, browser=browser, span=span, share=share)
     environment.globals["asset"] = assets.urls
     return environment
 
@@ -95,6 +95,21 @@ def took(milliseconds: int) -> str:
     if milliseconds < SECOND:
         return f"{milliseconds} ms"
     return f"{milliseconds / SECOND:.1f} s" if milliseconds < MINUTE else f"{milliseconds / MINUTE:.1f} min"
+
+
+def span(seconds: int) -> str:
+    """Write a length of time that somebody set: `90 s`, `12 h`, `3 d`."""
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds % length == 0:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} s"
+
+
+def share(value: float | None) -> str:
+    """Write a rate: `99.2 %`, more exactly where it is small; a dash for a rate of nothing."""
+    if value is None:
+        return "–"
+    return f"{value:.3%}" if 0 < value < 0.001 else f"{value:.2%}" if value < 0.1 else f"{value:.1%}"
 
 
 def plural(count: int, word: str) -> str:

@@ -175,6 +175,8 @@ _EVENTS = {
     EventType.BOUNCED: (Status.BOUNCED.value, "Bounced"),
 }
 
+_ENGAGED = {EventType.OPENED: "Opened", EventType.CLICKED: "Clicked", EventType.UNSUBSCRIBED: "Unsubscribed"}
+
 
 def _event_step(row: Row[Any], message: Row[Any], *, has_attempts: bool) -> Step | None:
     """Turn an event into a step; None for events that an attempt already tells."""
@@ -187,6 +189,10 @@ def _event_step(row: Row[Any], message: Row[Any], *, has_attempts: bool) -> Step
         return None  # the attempt says it, with the other side's words
     if row.type == EventType.NOTIFIED:
         return Step(at=row.at, kind="retried", title=f"Sender told by mail: {row.data['action']}", facts=(row.data["report_id"],))
+    if row.type in _ENGAGED:
+        who, url = str(row.data.get("class", "human")), row.data.get("url") if message.is_sandbox else None
+        facts = tuple(str(fact) for fact in (None if who == "human" else who, url) if fact)
+        return Step(at=row.at, kind="accepted", title=_ENGAGED[EventType(row.type)], facts=facts)
     if row.type not in _EVENTS:
         return None
     kind, title = _EVENTS[EventType(row.type)]

@@ -24,7 +24,7 @@ from gatepost.domain.recipient import WAITING, Status
 from gatepost.domain.route import roads_of, shard_of
 from gatepost.observe import maillog
 from gatepost.settle import domain_of
-from gatepost.store import facts, leases, messages, queue, queue_actions
+from gatepost.store import counting, facts, leases, messages, queue, queue_actions
 from gatepost.store.engine import Engine
 from gatepost.store.queue import HELD_BY_HAND, Due
 from gatepost.store.queue_actions import START, Place
@@ -218,6 +218,7 @@ def _cancel(conn: Connection, rows: Sequence[Due], action: QueueAction, now: Ins
     found = [one for many in recipients.values() for one in many if (one.message_id, one.n) in wanted and Status(one.status) in WAITING]
     queue.delete(conn, rows)
     messages.update_recipients(conn, [_cancelled(one, now) for one in found])
+    counting.count(conn, [counting.Change(one.message_id, one.n, ("cancelled",)) for one in found], now)
     facts.insert_events(
         conn,
         [

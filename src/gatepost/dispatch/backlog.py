@@ -9,6 +9,7 @@ Not here: reading (claiming), the turn inside memory (waiting).
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from gatepost.clock import Instant
@@ -20,6 +21,8 @@ from gatepost.store import flows
 
 _MOST: Final = 20_000
 """Flows known at once; more are found by a later scan."""
+_MOST_ASKED: Final = 1_000
+"""Sites that are asked at once how many they want: of ten thousand that want nothing, the loop notices little."""
 _SHARE_OF_BULK: Final = 5
 """One part in so many of a site's room goes to bulk mail, when other mail waits too."""
 
@@ -133,7 +136,7 @@ class Backlog:
         """
         picked: list[tuple[Flow, int]] = []
         least = room // max(len(self._hungry), 1)
-        for place in list(self._hungry):
+        for place in list(islice(self._hungry, _MOST_ASKED)):
             if room <= 0:
                 break
             del self._hungry[place]

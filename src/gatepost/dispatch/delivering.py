@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from gatepost.clock import Clock, Instant
 from gatepost.dispatch.ports import Permit, Roads, Shaping
+from gatepost.dispatch.tracked import TrackedMessage, take_apart
 from gatepost.dispatch.waiting import Group, address_of, route_of
 from gatepost.domain.message import Lane, Source
 from gatepost.domain.outcome import Category, Deferred, Delivered, Exchange, Failed, Outcome, Unknown
@@ -31,6 +32,7 @@ from gatepost.store.queue import Due
 from gatepost.tenants.signing import Signing
 from gatepost.wire.dkim import Signer
 from gatepost.wire.return_path import ReturnPaths
+from gatepost.wire.tracking_token import TrackingUrls
 
 
 class Delivering:
@@ -39,10 +41,12 @@ class Delivering:
     def __init__(
         self, *, blobs: Blobs, signing: Signing, couriers: Mapping[str, Courier], settings: Settings, clock: Clock, hostname: str,
         chance: random.Random, shaping: Shaping, roads: Roads, return_paths: ReturnPaths | None = None,
+        tracking: TrackingUrls | None = None,
     ) -> None:  # fmt: skip
         """
         Args:
             return_paths: What mail comes back to; None leaves it to the senders.
+            tracking: What links lead to in mail that is tracked; None tracks nothing.
         """
         self._blobs = blobs
         self._signing = signing
@@ -53,6 +57,7 @@ class Delivering:
         self._shaping = shaping
         self._roads = roads
         self._return_paths = return_paths
+        self._tracking = tracking
         self._returning_relays = frozenset(name for name, relay in settings.relays.items() if relay.return_paths)
         self._schedule = RetrySchedule(waits_s=settings.retry.schedule, jitter=settings.retry.jitter)
         self._schedules = {
@@ -101,6 +106,10 @@ class Delivering:
             signers = self._signers(material)
         except SealBroken as error:
             return self._refuse_all(group, self._clock.now(), str(error), counts=False)
+        if self._tracking is not None and "track" in material.options:
+            tracked = take_apart(self._tracking, material, stored, road)
+            if tracked is not None:
+                return await self._deliver_tracked(tracked, group, permit, courier, signers)
         content = render(stored, signers, now=self._clock.now(), received=_received(material, self._hostname))
         if self._return_paths is None or not material.envelope_from or not self._comes_back(road):
             return await courier.deliver(_batch(group, content, permit, road))
@@ -109,6 +118,21 @@ class Delivering:
             batch = _batch(replace(group, rows=[row]), content, permit, road)
             path = self._return_paths.address_for(material.id, row.n, material.from_domain, self._clock.now())
             outcomes |= await courier.deliver(replace(batch, envelope_from=path))
+        return outcomes
+
+    async def _deliver_tracked(
+        self, tracked: TrackedMessage, group: Group, permit: Permit, courier: Courier, signers: Sequence[Signer]
+    ) -> Mapping[int, Outcome]:
+        """Deliver to one recipient after the other: each has links, and a signature, of its own."""
+        material, road = group.material, road_at(*permit.place)
+        received, outcomes = _received(material, self._hostname), dict[int, Outcome]()
+        for row in group.rows:
+            now = self._clock.now()
+            content = render(tracked.content_for(row.n, now), signers, now=now, received=received)
+            batch = _batch(replace(group, rows=[row]), content, permit, road)
+            if self._return_paths is not None and material.envelope_from and self._comes_back(road):
+                batch = replace(batch, envelope_from=self._return_paths.address_for(material.id, row.n, material.from_domain, now))
+            outcomes |= await courier.deliver(batch)
         return outcomes
 
     def _comes_back(self, road: Road) -> bool:
@@ -142,6 +166,7 @@ class Delivering:
         return Result(
             due=row, epoch=group.epoch, outcome=outcome, decision=decision, event_id=new_event_id(), at=now,
             address=address_of(group.addresses, row), captured=captured, notify=_notify(group, row), source=group.material.source,
+            labels=group.material.labels,
         )  # fmt: skip
 
     def _decide(self, row: Due, group: Group, outcome: Outcome, now: Instant) -> Decision:

@@ -247,6 +247,16 @@ class Flow:
         """Tell whether the next owner, or a person, should know of it."""
         return self.is_troubled or self._waited is not None or self.limits.warm_up is not None
 
+    @property
+    def is_plain(self) -> bool:
+        """Tell whether nothing but the number of connections limits it: then it may be made anew at any time."""
+        return self._is_plain
+
+    @property
+    def is_still(self) -> bool:
+        """Tell whether time changes nothing about it, until it is used again."""
+        return not (self.in_use or self.rate or self._waited or self.is_troubled or self.limits.warm_up or self.seen != self.begun)
+
     def tick(self, now: Instant, seconds: float) -> None:
         """
         Measure the rate, recover.

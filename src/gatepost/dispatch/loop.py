@@ -21,6 +21,7 @@ from gatepost.dispatch.acting import Acting
 from gatepost.dispatch.backlog import Backlog
 from gatepost.dispatch.claiming import Claim, Claiming
 from gatepost.dispatch.delivering import Delivering, expired, opens_at, tell, told_off
+from gatepost.dispatch.ending import Ending
 from gatepost.dispatch.holding import Holding
 from gatepost.dispatch.memory import Memory
 from gatepost.dispatch.moving import Move, Moving
@@ -43,6 +44,7 @@ from gatepost.store.queue import Due
 from gatepost.suppressing import Suppressing
 from gatepost.tenants.signing import Signing
 from gatepost.wire.return_path import ReturnPaths
+from gatepost.wire.tracking_token import TrackingUrls
 
 _LEAST_INTERVAL_S = 0.002
 _BUSY_INTERVAL_S = 0.025
@@ -80,6 +82,7 @@ class Dispatcher:
         reports: BounceMessages | None = None,
         suppressing: Suppressing | None = None,
         return_paths: ReturnPaths | None = None,
+        tracking: TrackingUrls | None = None,
     ) -> None:
         """
         Args:
@@ -91,6 +94,7 @@ class Dispatcher:
             reports: Tells senders by mail; None tells nobody.
             suppressing: Keeps the suppression list; None suppresses nobody.
             return_paths: What mail comes back to; None leaves it to the senders.
+            tracking: What links lead to in mail that is tracked; None tracks nothing.
         """
         self._engine = engine
         self._clock = clock
@@ -108,10 +112,11 @@ class Dispatcher:
             engine, clock, ownership.node_id, settings.retry.max_age_s, self._memory, self._free, self._follow,
             lambda domain: self._systems.known(domain, clock.now()),
         )  # fmt: skip
+        self._ending = Ending(engine, clock, ownership.node_id, self._memory, self._let_go, reports)
         self._delivering = Delivering(
             blobs=blobs, signing=signing, couriers=couriers, settings=settings, clock=clock, hostname=hostname,
             chance=chance or random.Random(), shaping=self._shaping, roads=self._roads,  # noqa: S311 - jitter, no secret
-            return_paths=return_paths,
+            return_paths=return_paths, tracking=tracking,
         )  # fmt: skip
         self._next_step = float("-inf")
         self._workers: set[asyncio.Task[None]] = set()
@@ -138,6 +143,7 @@ class Dispatcher:
                 self._backlog.feed_all()
                 self._resting = {place: until for place, until in self._resting.items() if until > self._clock.now()}
                 self._expire_waiting()
+                await self._ending.step(self._ownership.epochs)
                 self._has_actions = await self._acting.step(self._ownership.epochs)
             elif self._has_actions:
                 self._has_actions = await self._acting.step(self._ownership.epochs)
@@ -281,9 +287,13 @@ class Dispatcher:
         worker.add_done_callback(self._workers.discard)
 
     def _start_worker(self, site: Site, lane: int) -> None:
-        if site.timer is None and site.active < self._slots(site, for_codes=lane == Lane.CODES):
+        if site.timer is None and site.active < self._slots(site, for_codes=lane == Lane.CODES) and not self._has_enough(site, lane):
             site.active += 1
             self._start(self._work(site))
+
+    def _has_enough(self, site: Site, lane: int) -> bool:
+        """Tell whether the workers that a site has will do: with much mail about, a connection for each message costs everybody's time."""
+        return bool(site.active) and site.waiting <= 2 * site.active and lane != Lane.CODES and self._memory.is_half_full
 
     def _slots(self, site: Site, *, for_codes: bool) -> int:
         """Tell how many may work at once: where codes are expected, one less for all others, so that a code need not wait."""

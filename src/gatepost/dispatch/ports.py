@@ -73,6 +73,18 @@ class Next:
     is_unsure: bool = False
 
 
+class Breakers(Protocol):
+    """Which of several sources works; asked only where a pool has several."""
+
+    def is_source_shut(self, road: Road, source: Source, now: Instant) -> bool:
+        """Tell whether a source takes nothing now."""
+        ...
+
+    def begins(self, road: Road, source: Source, now: Instant) -> None:
+        """Hear that a transaction from a source begins."""
+        ...
+
+
 class Shaping(Protocol):
     """How much the sites of this process may get."""
 

@@ -6,8 +6,8 @@ Leaves: waits with a cause, next roads; rows of store.roads and the events `rela
 A relay's site has one owner, so its owner's view of it is exact; the others adopt what it wrote. A road to MX hosts is
 watched by source and machine.
 Not here: what a failure means (policy.failover), when a breaker opens (policy.health), the order at accept (policy.routing).
-Bugs: the source of a transaction is chosen by shaping, which knows nothing of breakers; a road to MX hosts is shut only when
-all of its sources are.
+A road to MX hosts is shut only when all of its sources are; shaping, which chooses the source, asks about each. What the watch's probes
+found (store.health) opens the breaker of a relay that nobody's mail tries.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from gatepost import ids
 from gatepost.clock import Clock, Instant, iso
 from gatepost.dispatch.ports import Next, Wait
 from gatepost.domain.event import Event, EventType
-from gatepost.domain.outcome import Outcome
+from gatepost.domain.outcome import Category, Outcome
 from gatepost.domain.route import Road, RoadKind, Source, road_at, roads_of, shard_of
 from gatepost.domain.tenant import DEFAULT_TENANT
 from gatepost.egress.courier import Courier
@@ -30,7 +30,9 @@ from gatepost.policy.failover import Rules, plan
 from gatepost.policy.health import BreakerRules, Health, State, sign_of
 from gatepost.settings import Routing, Settings
 from gatepost.store import facts, roads, routes, tenants
+from gatepost.store import health as probes
 from gatepost.store.engine import Engine
+from gatepost.store.health import RelayRow
 from gatepost.store.queue import Due
 from gatepost.store.roads import Disabled, RoadRow
 
@@ -40,6 +42,8 @@ Key = tuple[str, str]
 _WRITE_EVERY_MS: Final = 5_000
 _OFF_MS: Final = 15_000
 """How long mail is put off whose road a person switched off, before it is looked at again."""
+_FRESH_LOOK_MS: Final = 180_000
+"""What the watch saw longer ago says nothing about now."""
 _STATES: Final = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
 
 
@@ -55,6 +59,8 @@ class _Known:
     probe: "asyncio.Task[None] | None" = field(default=None, repr=False)
     probed: Instant = 0
     """Since when it was half open at its last probe: one is enough."""
+    looked_at: Instant = 0
+    """When the watch's probe was made that was heeded last."""
 
 
 class WatchedRoads:
@@ -92,8 +98,8 @@ class WatchedRoads:
         if wait is not None or road.kind is RoadKind.SANDBOX:
             return wait
         found = self._of(road)
-        if not found or any(known.health.may_start(now) for known in found):
-            return None
+        if not found or (found[0].health.may_start(now) if len(found) == 1 else any(not known.health.is_shut(now) for known in found)):
+            return None  # of several sources shaping begins the trial of the one that it takes
         health = min((known.health for known in found), key=lambda one: one.wait_until(now))
         what = "being tried by one message" if health.state is State.HALF_OPEN else f"open since {iso(health.since)}"
         return Wait(until=health.wait_until(now), cause="breaker_open", detail=f"{road}: {what}; {health.reason}")
@@ -109,6 +115,17 @@ class WatchedRoads:
         latency_ms = max(one.exchange.finished_at - one.exchange.started_at for one in outcomes)
         if known.health.record(sign, now, cause=cause, latency_ms=latency_ms, site=site):
             self._changed(str(road), known)
+
+    def is_source_shut(self, road: Road, source: Source, now: Instant) -> bool:
+        """Tell whether one of several sources of a road takes nothing now; asking changes nothing."""
+        known = self._known.get((str(road), source.name))
+        return known is not None and known.health.is_shut(now)
+
+    def begins(self, road: Road, source: Source, now: Instant) -> None:
+        """Hear that a transaction from a source begins: where its breaker is half open, that is its trial."""
+        known = self._known.get((str(road), source.name))
+        if known is not None:
+            known.health.may_start(now)
 
     def complained(self, road: str, now: Instant, count: int = 1) -> None:
         """Count complaints of recipients about mail that went by a road: they lower its score."""
@@ -146,11 +163,15 @@ class WatchedRoads:
         Raises:
             StorageUnavailable: It is done the next time.
         """
-        off, rows, made = await self._engine.read(lambda conn: (roads.disabled(conn), roads.rows(conn), routes.has_any(conn)))
+        off, rows, made, looks = await self._engine.read(
+            lambda conn: (roads.disabled(conn), roads.rows(conn), routes.has_any(conn), probes.relays(conn))
+        )
         self._off = off
         self.has_choice = self._has_fixed_choice or made
         for row in rows:
             self._adopt(row)
+        for look in looks.values():
+            self._doubt(look, now)
         for (road, _), known in self._known.items():
             if known.health.tick(now):
                 self._changed(road, known)
@@ -201,6 +222,21 @@ class WatchedRoads:
         state = State(row.state)
         known.health.adopt(state, row.since, row.reason, row.retry_at, row.openings)
         known.told = State.CLOSED if state is State.CLOSED else State.OPEN
+
+    def _doubt(self, look: RelayRow, now: Instant) -> None:
+        """Heed a second probe in a row that did not reach a relay of ours."""
+        road = roads_of(look.relay)[0]
+        is_twice = look.failing_since is not None and look.failing_since < look.checked_at
+        is_away = (look.report.get("probe") or {}).get("is_reachable") is False
+        if look.is_ok or not (is_twice and is_away) or look.checked_at < now - _FRESH_LOOK_MS or road.courier not in self._couriers:
+            return
+        known = self._at(road, "")
+        if known.looked_at >= look.checked_at or not self._owns(shard_of(road.pool, road.site_of(""))):
+            return
+        known.looked_at = look.checked_at
+        known.is_used = True
+        if known.health.doubt(now, f"{Category.NETWORK.value}: probes do not reach it"):
+            self._changed(look.relay, known)
 
     def _changed(self, road: str, known: _Known) -> None:
         known.is_changed = True

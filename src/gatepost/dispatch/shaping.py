@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from gatepost.clock import DAY, HOUR, MINUTE, SECOND, Instant
 from gatepost.dispatch.flow import STARTING, Flow
-from gatepost.dispatch.ports import Permit, Place, Wait
+from gatepost.dispatch.ports import Breakers, Permit, Place, Wait
 from gatepost.domain.flow import FlowState, SiteRule
 from gatepost.domain.outcome import Outcome
 from gatepost.domain.route import SANDBOX, RoadKind, Source, road_at, shard_of
@@ -29,6 +29,10 @@ _SAVE_MS = 3 * SECOND
 _BUSIEST = 200
 """States of flows that nothing holds back are written down, too, for so many of them."""
 _IDLE_MS = 10 * MINUTE
+_MANY = 2_000
+"""With more places than that, those that hold nothing worth knowing are let go of soon."""
+_SOON_IDLE_MS = 5 * SECOND
+_SWEEP_MS = 5 * SECOND
 _WORTH_MS = 2 * SECOND
 """A shorter closure is not worth taking mail out of memory."""
 
@@ -64,6 +68,9 @@ class SiteShaping:
         self._engine = engine
         self._pools = pools_of(settings)
         self._gates: dict[Place, _Gate] = {}
+        self._lively: dict[Place, _Gate] = {}
+        """Those whose flows change by themselves: all others stay as they are until they are used."""
+        self._swept_at: Instant = 0
         self._flows: dict[Key, Flow] = {}
         self._epochs: dict[int, int] = {}
         self._inherited: dict[Key, FlowState] = {}
@@ -72,6 +79,11 @@ class SiteShaping:
         self._stepped_at: Instant = 0
         self._saved_at: Instant = 0
         self._tidied_at: Instant = 0
+        self._breakers: Breakers | None = None
+
+    def heed(self, breakers: Breakers) -> None:
+        """Choose no source from now on that does not work, while another one of its pool does."""
+        self._breakers = breakers
 
     # What the loop asks.
 
@@ -87,9 +99,11 @@ class SiteShaping:
         gate = self._gates.get(place)
         if gate is None and (gate := self._open(place, now)) is None:
             return Wait(until=now + 100, cause=STARTING, detail="what is known of the site is being read")
+        if gate.used_at <= self._stepped_at:
+            self._lively[place] = gate
         gate.used_at = now
         only = gate.only
-        return only.take(now) if only is not None else _take_one(gate, now)
+        return only.take(now) if only is not None else _take_one(gate, now, self._breakers)
 
     def give_back(self, permit: Permit, outcomes: Sequence[Outcome], now: Instant) -> None:
         """End a transaction."""
@@ -149,7 +163,7 @@ class SiteShaping:
             return None
         sources = self._pools.get(pool, ALONE) if road.kind is RoadKind.MX else ALONE
         flows = [self._flow(source, weight, pool, site, now) for source, weight in sources]
-        gate = self._gates[place] = _Gate(place, shard, flows, flows[0] if len(flows) == 1 else None, used_at=now)
+        gate = self._gates[place] = self._lively[place] = _Gate(place, shard, flows, flows[0] if len(flows) == 1 else None, used_at=now)
         return gate
 
     def _flow(self, source: Source, weight: float, pool: str, site: str, now: Instant) -> Flow:
@@ -192,22 +206,40 @@ class SiteShaping:
             for flow in self._flows.values():
                 flow.set_limits(self._limits(flow.source.name, flow.pool, flow.site))
                 self._order(flow)
+            self._lively |= self._gates
 
     def _drop(self, gate: _Gate) -> None:
         del self._gates[gate.place]
+        self._lively.pop(gate.place, None)
         for flow in gate.flows:
             self._flows.pop((flow.source.name, flow.site), None)
 
     def _tick(self, now: Instant) -> None:
         seconds = max(now - self._stepped_at, 1) / SECOND if self._stepped_at else 1.0
         self._stepped_at = now
-        for flow in self._flows.values():
-            flow.tick(now, seconds)
+        for place, gate in list(self._lively.items()):
+            is_still = True
+            for flow in gate.flows:
+                flow.tick(now, seconds)
+                is_still = is_still and flow.is_still
+            if is_still:
+                del self._lively[place]
+        if now - self._swept_at >= _SWEEP_MS:
+            self._swept_at = now
+            self._sweep(now)
+
+    def _sweep(self, now: Instant) -> None:
+        """Let go of places that are not used, and of those that went to other processes."""
+        is_many = len(self._gates) > _MANY
         for gate in list(self._gates.values()):
+            is_foreign = gate.shard not in self._epochs and gate.place[1] != SANDBOX
+            idle_ms = now - gate.used_at
+            if not is_foreign and idle_ms <= (_SOON_IDLE_MS if is_many else _IDLE_MS):
+                continue
             if any(flow.in_use for flow in gate.flows):
                 continue
-            is_idle = now - gate.used_at > _IDLE_MS and not any(flow.is_worth_keeping for flow in gate.flows)
-            if is_idle or (gate.shard not in self._epochs and gate.place[1] != SANDBOX):
+            is_idle = idle_ms > _IDLE_MS or all(flow.is_plain for flow in gate.flows)
+            if is_foreign or (is_idle and not any(flow.is_worth_keeping for flow in gate.flows)):
                 self._drop(gate)
 
     async def _write(self, now: Instant, *, is_last: bool) -> None:
@@ -252,12 +284,18 @@ class SiteShaping:
         return {key: number for key, flow in self._flows.items() if (number := flow.wanted()) is not None}
 
 
-def _take_one(gate: _Gate, now: Instant) -> Permit | Wait:
-    """Take from the source whose turn it is among those that may: shares by weight, and a rest is not saved up."""
+def _take_one(gate: _Gate, now: Instant, breakers: Breakers | None) -> Permit | Wait:
+    """Take from the source whose turn it is among those that may and work: shares by weight, and a rest is not saved up."""
     first: Wait | None = None
-    for flow in sorted(gate.flows, key=_turn):
+    flows = gate.flows
+    if breakers is not None:
+        road = road_at(*gate.place)
+        flows = [flow for flow in flows if not breakers.is_source_shut(road, flow.source, now)] or flows
+    for flow in sorted(flows, key=_turn):
         taken = flow.take(now)
         if isinstance(taken, Permit):
+            if breakers is not None:
+                breakers.begins(road, flow.source, now)
             start = max(flow.turn, gate.turn)
             gate.turn = start
             flow.turn = start + 1 / flow.weight

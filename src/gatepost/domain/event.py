@@ -26,6 +26,8 @@ class EventType(StrEnum):
     CLICKED = "recipient.clicked"
     UNSUBSCRIBED = "recipient.unsubscribed"
     SENDING_BLOCKED = "sending.blocked"
+    SENDING_UNUSUAL = "sending.unusual"
+    SENDING_USUAL = "sending.usual"
     DOMAIN_VERIFIED = "domain.verified"
     DOMAIN_FAILING = "domain.failing"
     RELAY_UNHEALTHY = "relay.unhealthy"

@@ -12,6 +12,7 @@ from typing import Any
 
 from gatepost.clock import Instant
 from gatepost.domain.address import Address, Mailbox
+from gatepost.domain.engagement import TrackingWish
 
 
 class Lane(IntEnum):
@@ -74,6 +75,7 @@ class Steering:
         requires_tls: Only over connections whose certificate is verified.
         needs_requiretls: And only to servers that promise the same further on (RFC 8689, REQUIRETLS).
         ignores_tls_policy: Rather in plain text than not at all (RFC 8689, `TLS-Required: No`); `requires_tls` wins over it.
+        tracking: What it asks for besides its stream; None asks for nothing.
     """
 
     stream: str = DEFAULT_STREAM
@@ -87,6 +89,7 @@ class Steering:
     requires_tls: bool = False
     needs_requiretls: bool = False
     ignores_tls_policy: bool = False
+    tracking: TrackingWish | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,4 +218,4 @@ class Message:
     scheduled_at: Instant | None
     expires_at: Instant
     options: dict[str, Any] = field(default_factory=dict)
-    """What travels on: `ret`, `envid` (RFC 3461), `require_tls`, `requiretls`, `tls_optional` (RFC 8689)."""
+    """What travels on: `ret`, `envid` (RFC 3461), `require_tls`, `requiretls`, `tls_optional` (RFC 8689), `track` (domain.engagement)."""

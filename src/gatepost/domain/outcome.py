@@ -8,8 +8,12 @@ duplicate (RFC 1047).
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from gatepost.clock import Instant
+
+if TYPE_CHECKING:
+    from gatepost.domain.severity import Severity
 
 
 class Category(StrEnum):
@@ -121,12 +125,18 @@ class Deferred:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """Never: retrying would not help."""
+    """
+    Never: retrying would not help.
+
+    Attributes:
+        severity: Where the rule that named the category knows better than the category; None is the category's own.
+    """
 
     exchange: Exchange
     category: Category
     detail: str
     reply: Reply | None = None
+    severity: "Severity | None" = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -125,6 +125,7 @@ def road_at(pool: str, site: str) -> Road:
     return Road(RoadKind.MX, pool)
 
 
+@lru_cache(maxsize=10_000)
 def shard_of(pool: str, site: str) -> int:
     """Map a site to its shard. The same on every machine and in every release: rows in the queue rely on it."""
     return zlib.crc32(f"{pool}\0{site}".encode()) % SHARDS

@@ -13,6 +13,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from gatepost.clock import Instant
+from gatepost.domain.engagement import NOTHING, Tracking
 from gatepost.domain.message import STREAMS, Lane
 
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -70,6 +71,7 @@ class Stream:
         retry: Name of a schedule in `retry.classes`; None is the lane's.
         route: Name of a route, or roads; None is what the rules say.
         window: When its mail may leave; None is always.
+        tracking: What is put into its mail; nothing, unless it is asked for.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Stream:
     retry: str | None = None
     route: str | None = None
     window: Window | None = None
+    tracking: Tracking = NOTHING
 
 
 DEFAULTS: Final = {name: Stream(name=name, lane=lane) for name, lane in STREAMS.items()}

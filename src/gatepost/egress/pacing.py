@@ -13,6 +13,7 @@ import datetime as dt
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final, Protocol
 
 from gatepost.clock import DAY, HOUR, MINUTE, SECOND, Clock, Instant, iso
@@ -67,6 +68,11 @@ def parse_allowance(text: str) -> Allowance | None:
 
 def window_of(per: str, now: Instant) -> tuple[str, Instant]:
     """Name the calendar hour, day or month of an instant (UTC), and say when it ends."""
+    return _window_of(per, now // MINUTE * MINUTE)
+
+
+@lru_cache(maxsize=64)
+def _window_of(per: str, now: Instant) -> tuple[str, Instant]:
     moment = dt.datetime.fromtimestamp(now / 1000, dt.UTC)
     if per == "month":
         first = moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)

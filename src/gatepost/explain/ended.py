@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from gatepost.domain.recipient import Status
+from gatepost.domain.route import DEFAULT_POOL, RoadKind, road_at
 from gatepost.explain.words import span, times
 
 
@@ -16,7 +17,7 @@ def how(message: Row[Any], row: Row[Any]) -> str:
         case Status.DELIVERED:
             return f"Delivered after {took}: {host} took it with {row.last_reply!r}."
         case Status.SENT:
-            return f"Sent after {took}: the relay {host} took it with {row.last_reply!r}."
+            return f"Sent after {took}: {_relay(row.site) or host} took it with {row.last_reply!r}."
         case Status.BOUNCED:
             return f"Bounced ({row.reason}) after {times(row.attempts)}: {row.last_reply}."
         case Status.SUPPRESSED:
@@ -29,3 +30,9 @@ def how(message: Row[Any], row: Row[Any]) -> str:
             return f"Cancelled after {times(row.attempts)}."
         case _:
             return "Its delivery is being recorded at this moment."
+
+
+def _relay(site: str) -> str:
+    """Name the relay that a site stands for, as the settings do; empty where it is none."""
+    road = road_at(DEFAULT_POOL, site)
+    return f"the relay {road.name}" if road.kind is RoadKind.RELAY else ""

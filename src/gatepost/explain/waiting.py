@@ -143,6 +143,12 @@ def _road(_status: str, row: Due, _attempts: int, around: Surroundings) -> Told 
     return Told(cause="breaker_open", sentence=sentence, evidence={**evidence, "until": view.retry_at and iso(view.retry_at)})
 
 
+def _named(site: str) -> str:
+    """Name a site as people know it: a relay by its name in the settings."""
+    road = road_at(DEFAULT_POOL, site)
+    return f"the relay {road.name}" if road.kind is RoadKind.RELAY else site
+
+
 def _ago(since: Instant | None, now: Instant) -> str:
     return "a moment ago" if since is None else f"{span(now - since)} ago"
 
@@ -168,7 +174,7 @@ def _site(_status: str, row: Due, _attempts: int, around: Surroundings) -> Told 
         evidence |= {"warm_up_cap": flow.warm_up_cap, "warm_up_used": flow.warm_up_used}
     if flow.rate_limit is not None:
         evidence |= {"rate_limit": flow.rate_limit, "rate": flow.rate}
-    return Told(cause=cause, sentence=f"Waiting for {row.site}: {flow.detail or cause.replace('_', ' ')}.", evidence=evidence)
+    return Told(cause=cause, sentence=f"Waiting for {_named(row.site)}: {flow.detail or cause.replace('_', ' ')}.", evidence=evidence)
 
 
 def _holds(flow: FlowState, now: Instant) -> str | None:
@@ -189,7 +195,7 @@ def _turn(row: Due, said: str, around: Surroundings) -> Told:
         )
     if ahead > 1:
         many = f"more than {MOST_AHEAD}" if ahead >= MOST_AHEAD else str(ahead)
-        sentence = f"Due since {due}: {many} messages of this tenant to {row.site} go before it; tenants take turns there.{said}"
+        sentence = f"Due since {due}: {many} messages of this tenant to {_named(row.site)} go before it; tenants take turns there.{said}"
         return Told(cause="tenant_turn", sentence=sentence, evidence=evidence)
-    sentence = f"Due since {due}: waiting for a free connection to {row.site}, or being delivered now.{said}"
+    sentence = f"Due since {due}: waiting for a free connection to {_named(row.site)}, or being delivered now.{said}"
     return Told(cause="turn", sentence=sentence, evidence=evidence)

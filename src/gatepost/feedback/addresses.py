@@ -14,6 +14,7 @@ _MAX_LOCAL = 128
 _MAX_DOMAIN = 190
 _LOCAL = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.!#$%&'*+/=?^_`{|}~-")
 _DOMAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-")
+_PREFIXES = frozenset({"smtp=", "smtp/"})
 _SERVANTS = frozenset(
     {
         "postmaster",
@@ -74,6 +75,8 @@ def _left(text: str, at: int) -> int:
     start = at
     while start > 0 and at - start < _MAX_LOCAL and (text[start - 1] in _LOCAL or _is_letter(text[start - 1])):
         start -= 1
+    if text[start : start + 5].lower() in _PREFIXES and at - start > 5:
+        start += 5  # X.400 gateways write the kind of an address before it
     while start < at and text[start] in "'.=/*!|{}`#":
         if text[start] == "=" and text[start : start + 2] == "=?":
             break

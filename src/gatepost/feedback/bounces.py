@@ -8,10 +8,12 @@ address, the whole letter, its subject. A status alone is believed where no word
 Not here: whether it is a bounce (recognition), what is done about it.
 """
 
+import re
+
 from gatepost.domain.feedback import Action, ReportedRecipient
 from gatepost.domain.outcome import Category
 from gatepost.domain.severity import SEVERITY, Severity
-from gatepost.feedback.addresses import addresses_in, is_servant
+from gatepost.feedback.addresses import addresses_in, find_addresses, is_servant
 from gatepost.feedback.free_text import Named, name_recipients, text_about, text_above
 from gatepost.feedback.letter import Letter
 from gatepost.feedback.recognition import is_delay
@@ -23,11 +25,17 @@ from gatepost.wire.dsn import DeliveryStatus, RecipientStatus
 
 _POSITIVE = frozenset({Action.DELIVERED, Action.RELAYED, Action.EXPANDED})
 _MAX_DETAIL = 1_000
+_PARAGRAPH = re.compile(r"\n[ \t>]{0,20}\n")
+_QUOTED_TO = re.compile(r"^[ \t>]{0,20}to:[ \t]{0,20}(\S.{0,400})$", re.IGNORECASE | re.MULTILINE)
+_SHORT = 12
+"""A paragraph of fewer characters says nothing: what is meant stands below it."""
+
 _LASTING = frozenset({"words.null-mx", "enhanced.null-mx", "words.suppressed"})
 _MANY = 15
 """From so many recipients on only what is said about each is looked at, not what stands around it."""
 
 _MAX_FAILED = 100
+_MAX_PREAMBLE = 4_000
 _SOFTER = frozenset({Category.MAILBOX_INACTIVE, Category.MAILBOX_FULL, Category.MESSAGE_TOO_LARGE})
 """Reasons that a reporter gives above an address; they say more than the `user unknown` that a server says for all."""
 
@@ -89,11 +97,12 @@ def _statements(letter: Letter, one: RecipientStatus, transcript: dict[str, Said
     out = [make(diagnostic)] if diagnostic or one.status else []
     if said:
         out.append(make(" ".join(text for text, _ in said.replies)))
-    if beside:
-        out += [make(reply_part(beside)), make(beside)]
+    out += [make(words) for words in _beside(beside)]
     if alone:
         out += [make(local)] if (local := local_errors(letter.text)) else []
         out.append(make(letter.text))
+    elif preamble := _preamble(letter):
+        out.append(make(preamble))
     category = one.fields.get("x-powermta-bouncecategory", "")
     if category:
         out.append(make(category))
@@ -113,6 +122,20 @@ def _from_words(letter: Letter, transcript: dict[str, Said], rules: Rules | None
     return [_by_words(letter, one, transcript.get(one.lower()), named.get(one.lower()), rules, alone=alone, many=many) for one in wanted]
 
 
+def _preamble(letter: Letter) -> str:
+    """Give what a letter says before it names anybody: it is said about all."""
+    found = find_addresses(letter.text[:_MAX_PREAMBLE])
+    others = [one for one in found if one.address.lower() not in letter.strangers]
+    return letter.text[: others[0].start].strip() if others else ""
+
+
+def _beside(text: str) -> list[str]:
+    """Give what stands beside an address, closest first: its own paragraph, then all up to the next address."""
+    paragraph = _PARAGRAPH.split(text.strip(), 1)[0]
+    pieces = [reply_part(paragraph), reply_part(text), text] if len(paragraph) > _SHORT else [reply_part(text), text]
+    return list(dict.fromkeys(piece for piece in pieces if piece))
+
+
 def _by_words(
     letter: Letter, address: str, said: Said | None, named: Named | None, rules: Rules | None, *, alone: bool, many: bool = False
 ) -> ReportedRecipient:
@@ -124,10 +147,11 @@ def _by_words(
         return Statement(text=words, stage=at, action=action.value, senders=_senders(letter, words, address))
 
     out = [make(reply, at or stage) for reply, at in (said.replies[:3] if said else [])]
-    if text:
-        out += [make(reply_part(text)), make(text)]
+    out += [make(words) for words in _beside(text)]
     if alone or not out:
         out.append(make(letter.text))
+    elif preamble := _preamble(letter):
+        out.append(make(preamble))
     out.append(make(letter.subject))
     found = judge(out[:2] if many else out, rules)
     return _reported(address, _softened(letter, address, found, rules), out[0].text, action, "", "")
@@ -195,7 +219,8 @@ def _returned_to(letter: Letter) -> list[str]:
         found = [one for one in addresses_in(letter.returned_first(name)[:4_000]) if one.lower() not in letter.strangers or name == "to"]
         if found:
             return [one for one in found if not is_servant(one)][:20] or found[:20]
-    return []
+    quoted = [one for line in _QUOTED_TO.findall(letter.text) for one in addresses_in(line)]
+    return [one for one in quoted if one.lower() not in letter.strangers][:20]
 
 
 def _other(one: RecipientStatus) -> str:

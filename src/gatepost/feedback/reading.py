@@ -16,7 +16,7 @@ from gatepost.feedback.bounces import read_bounce
 from gatepost.feedback.complaints import read_complaint
 from gatepost.feedback.letter import Letter, open_letter
 from gatepost.feedback.provider_notices import read_notice
-from gatepost.feedback.recognition import is_answer, is_bounce, is_challenge
+from gatepost.feedback.recognition import is_answer, is_bounce, is_challenge, is_rejection, says_failure_in_subject
 from gatepost.mime.parts import read_mail
 from gatepost.policy.classify_rules import Rules
 
@@ -46,11 +46,11 @@ def _read(letter: Letter, rules: Rules | None) -> Report:
     if letter.mail.params.get("report-type", "").lower() in _OTHER_REPORTS or any(
         part.content_type == "message/disposition-notification" for part in letter.mail.parts
     ):
-        return Report(kind=Kind.OTHER)
+        return _bounce(letter, rules) if is_rejection(letter) else Report(kind=Kind.OTHER)
     if letter.has_status_part and letter.mail.content_type.startswith("multipart/"):
         return _bounce(letter, rules)
     bounce = is_bounce(letter)
-    if is_challenge(letter) and not letter.statuses:
+    if is_challenge(letter) and not letter.statuses and not (bounce and says_failure_in_subject(letter)):
         return _answered(letter, Kind.CHALLENGE, Category.CHALLENGE, "challenge")
     if bounce:
         return _bounce(letter, rules)

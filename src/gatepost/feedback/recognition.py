@@ -16,7 +16,7 @@ from importlib.resources import files
 from gatepost.feedback.letter import Letter
 from gatepost.policy.classify_text import comparable
 
-_CODE = re.compile(r"(?<![\d.])[45]\d\d[ -](?:[45]\.\d{1,2}\.\d{1,3}|<|\w)|(?<![\d.])[45]\.\d\.\d{1,2}(?![\d.])")
+_CODE = re.compile(r"(?i:code):? [45]\d\d(?!\d)|(?<![\d.])[45]\d\d[ -](?:[45]\.\d{1,2}\.\d{1,3}|<|\w)|(?<![\d.])[45]\.\d\.\d{1,2}(?![\d.])")
 _NULL = frozenset({"<>", "<mailer-daemon>"})
 _ANSWER_FIELDS = (
     "x-autoreply", "x-autorespond", "x-auto-reply", "x-autoresponder", "x-autoreply-from", "x-mail-autoreply", "x-apple-action",
@@ -74,6 +74,17 @@ def is_challenge(letter: Letter) -> bool:
         return False
     hits = sum(word in text for word in words()["challenges"])
     return hits >= 2 or (hits >= 1 and any(name in text for name in words()["challengers"]))
+
+
+def is_rejection(letter: Letter) -> bool:
+    """Tell whether a disposition notification says that a filter refused the mail (Sieve `reject`, RFC 5429 §2.1.2)."""
+    notes = [part.text[:10_000].lower() for part in letter.mail.parts if part.content_type == "message/disposition-notification"]
+    return any("automatic-action" in note and "deleted" in note for note in notes) and _says(letter, "refusals")
+
+
+def says_failure_in_subject(letter: Letter) -> bool:
+    """Tell whether the subject alone names a failed delivery, so that words about confirming belong to the mail that came back."""
+    return _has_subject(letter, "subjects")
 
 
 def is_delay(letter: Letter) -> bool:

@@ -22,10 +22,12 @@ from gatepost.domain.errors import Refused
 from gatepost.http import exchange, openapi
 from gatepost.http.deps import HttpDeps
 from gatepost.http.exchange import Answer, Endpoint
-from gatepost.http.public import docs, health, hooks, oauth
+from gatepost.http.public import docs, health, hooks, oauth, tracking
+from gatepost.http.public import team_reports as report_ends
 from gatepost.http.v1 import (
     audit,
     clients,
+    deliverability,
     domain_health,
     domain_reports,
     domains,
@@ -34,6 +36,7 @@ from gatepost.http.v1 import (
     limits,
     messages,
     people,
+    placement,
     policies,
     queue_actions,
     raw,
@@ -43,11 +46,14 @@ from gatepost.http.v1 import (
     routes,
     sending,
     sites,
+    stats,
     streams,
     suppression_files,
     suppressions,
+    team_reports,
     tenant_limits,
     tenants,
+    unusual,
     webhooks,
 )
 
@@ -86,7 +92,8 @@ def endpoints() -> list[Endpoint]:
     parts = (
         sending, raw, messages, domains, domain_health, domain_reports, keys, clients, sites, suppressions,
         suppression_files, policies, streams, queue_actions, people, tenants, tenant_limits, limits, relays, relay_health,
-        relay_control, routes, webhooks, events, audit, hooks, oauth, health, docs,
+        relay_control, routes, stats, placement, deliverability, unusual, team_reports, report_ends, webhooks, events, audit, hooks,
+        tracking, oauth, health, docs,
     )  # fmt: skip
     return [endpoint for part in parts for endpoint in part.ENDPOINTS]
 

@@ -111,7 +111,12 @@ def check_unique(body: bytes) -> None:
 
 def media_type_of(request: Request) -> tuple[str, dict[str, str]]:
     """Return the media type of a body in lower case, with its parameters."""
-    head, *rest = (request.header(b"content-type") or "").split(";")
+    return _media_type(request.header(b"content-type") or "")
+
+
+@lru_cache(maxsize=64)
+def _media_type(text: str) -> tuple[str, dict[str, str]]:
+    head, *rest = text.split(";")
     pairs = [part.strip().partition("=") for part in rest if part.strip()]
     return head.strip().lower(), {name.lower(): value.strip('"').lower() for name, _, value in pairs}
 

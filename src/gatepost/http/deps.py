@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from gatepost.accept import Acceptor
 from gatepost.clock import Clock
 from gatepost.control import Control
+from gatepost.egress.courier import Probe
+from gatepost.placement.sending import PlacementTests
 from gatepost.returns.hooks.desk import HookDesk
 from gatepost.settings import Settings
 from gatepost.store.blobs import Blobs
@@ -17,6 +19,7 @@ from gatepost.tenants.identity import Identity
 from gatepost.tenants.limits import Limits
 from gatepost.tenants.policies import Policies
 from gatepost.tenants.routing import Routing
+from gatepost.tracking.desk import TrackingDesk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +32,9 @@ class HttpDeps:
         limits: Counts requests; None does not.
         routing: Chooses roads at accept; None knows the default route only.
         hooks: Takes relays' hooks; None knows none.
+        placement: Begins placement tests; None where there are no seeds.
+        tracking: Answers for pixels, links and pages of recipients; None knows none.
+        probe_relay: Asks a relay of this name whether it would take mail; None cannot ask.
     """
 
     engine: Engine
@@ -47,3 +53,6 @@ class HttpDeps:
     limits: Limits | None = None
     routing: Routing | None = None
     hooks: HookDesk | None = None
+    tracking: TrackingDesk | None = None
+    probe_relay: Callable[[str], Awaitable[Probe]] | None = None
+    placement: PlacementTests | None = None

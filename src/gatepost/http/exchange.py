@@ -11,7 +11,7 @@ Bugs: the body of a request that needs none is not read, and so never counted ag
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -66,7 +66,7 @@ NO_CONTENT = Answer(204)
 class Request:
     """One request; headers, query and body are read when asked for."""
 
-    __slots__ = ("_caller", "_headers", "deps", "id", "method", "params", "receive", "scope")
+    __slots__ = ("_caller", "_has_doubled", "_headers", "deps", "id", "method", "params", "receive", "scope")
 
     def __init__(self, deps: HttpDeps, scope: AsgiScope, receive: Receive) -> None:
         self.deps = deps
@@ -76,7 +76,9 @@ class Request:
         self.method: str = str(scope.get("method", ""))
         self.params: Mapping[str, Any] = scope["path_params"]
         self._caller: Caller | None = None
-        self._headers: dict[bytes, bytes] = dict(scope["headers"])
+        headers = list(scope["headers"])
+        self._headers: dict[bytes, bytes] = dict(headers)
+        self._has_doubled = len(self._headers) < len(headers)
 
     @property
     def caller(self) -> Caller:
@@ -114,7 +116,7 @@ class Request:
         value = self._headers.get(name)
         if value is None:
             return None
-        if len(self.headers(name)) > 1:
+        if self._has_doubled and len(self.headers(name)) > 1:
             raise Refused("malformed_request", f"the header {name.decode().title()} is given more than once")
         return value.decode("latin-1")
 
@@ -239,12 +241,11 @@ def serve(deps: HttpDeps, endpoints: Sequence[Endpoint]) -> Callable[[AsgiScope,
             answer = refuse(Refused("storage_unavailable", "the database cannot be used now", retry_after_s=5), request.scope)
         except Exception as error:  # noqa: BLE001 - nothing of a fault of ours leaves the house
             answer = fail(error, request.scope)
-        if told := request.rates(endpoint):
-            answer = replace(answer, headers=[*answer.headers, *told])
+        told = request.rates(endpoint)
         if answer.stream is not None:
-            await _send_stream(answer, answer.stream, request, send)
+            await _send_stream(answer, answer.stream, request, send, told)
             return
-        await send_answer(answer, request.id, send)
+        await send_answer(answer, request.id, send, told)
         if answer.status == 404:  # after the answer, which says and takes the same whether the object is another tenant's or nobody's
             await _tell_reach(request)
 
@@ -310,9 +311,9 @@ def fail(error: BaseException, scope: Any) -> Answer:
     return refuse(Refused("internal_error", "the request id leads to the log entry"), scope)
 
 
-async def send_answer(answer: Answer, identity: str, send: Send) -> None:
-    """Write an answer with its request's id."""
-    headers = [(b"request-id", identity.encode()), *ALWAYS, *answer.headers]
+async def send_answer(answer: Answer, identity: str, send: Send, more: Sequence[tuple[bytes, bytes]] = ()) -> None:
+    """Write an answer with its request's id, and with more headers."""
+    headers = [(b"request-id", identity.encode()), *ALWAYS, *answer.headers, *more]
     if answer.status != 204:
         headers.append((b"content-type", answer.content_type))
         headers.append((b"content-length", b"%d" % len(answer.body)))
@@ -320,9 +321,11 @@ async def send_answer(answer: Answer, identity: str, send: Send) -> None:
     await send({"type": "http.response.body", "body": answer.body, "more_body": False})
 
 
-async def _send_stream(answer: Answer, stream: AsyncGenerator[bytes, None], request: Request, send: Send) -> None:
+async def _send_stream(
+    answer: Answer, stream: AsyncGenerator[bytes, None], request: Request, send: Send, more: Sequence[tuple[bytes, bytes]]
+) -> None:  # fmt: skip
     """Write an answer without end, until it ends, or the client goes."""
-    headers = [(b"request-id", request.id.encode()), *ALWAYS, *answer.headers, (b"content-type", answer.content_type)]
+    headers = [(b"request-id", request.id.encode()), *ALWAYS, *answer.headers, *more, (b"content-type", answer.content_type)]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
 
     async def write() -> None:

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from gatepost.clock import Instant, parse_iso
 from gatepost.domain.address import InvalidAddress, Mailbox, parse_mailbox
+from gatepost.domain.engagement import TrackingWish
 from gatepost.domain.errors import Fault, Refused, invalid
 from gatepost.domain.message import Draft, RawSubmission, Steering
 from gatepost.mime.checks import check_steering
@@ -234,7 +235,7 @@ def _steering(fields: list[Field], outside: Steering, now: Instant, faults: list
             faults.append(Fault(field.name, "duplicate_header", f"{field.name} is there twice"))
         elif what in {"template", "variables"}:
             faults.append(Fault(field.name, "unsupported", "templates are not supported here"))
-        elif what in {"stream", "scheduled-at", "ttl", "idempotency-key", "require-tls", "route"} or what.startswith("metadata-"):
+        elif what in _ONCE or what.startswith("metadata-"):
             values[what], places[what] = text, field.name
             if what.startswith("metadata-"):
                 metadata[field.name[len(_STEERING) + len("metadata-") :]] = text
@@ -249,8 +250,17 @@ def _steering(fields: list[Field], outside: Steering, now: Instant, faults: list
         route=values.get("route", outside.route),
         requires_tls=_yes_or_no(values["require-tls"], places["require-tls"], faults) if "require-tls" in values else outside.requires_tls,
     )
+    if not _TRACKING.keys().isdisjoint(values):
+        asked = {name: _yes_or_no(values[what], places[what], faults) for what, name in _TRACKING.items() if what in values}
+        steering = replace(steering, tracking=replace(outside.tracking or TrackingWish(), **asked))
     faults += _steering_faults(steering)
     return _timed(steering, values, places, now, faults)
+
+
+_TRACKING = {
+    "track-opens": "opens", "track-clicks": "clicks", "track-text": "text", "track-force": "is_forced", "unsubscribe": "unsubscribe",
+}  # fmt: skip
+_ONCE = frozenset({"stream", "scheduled-at", "ttl", "idempotency-key", "require-tls", "route", *_TRACKING})
 
 
 def _yes_or_no(text: str, place: str, faults: list[Fault]) -> bool:

@@ -69,6 +69,7 @@ def message_id_for(message_id: str, hostname: str, sender: Mailbox) -> str:
 
 
 @lru_cache(maxsize=64)
+@lru_cache(maxsize=64)
 def date_text(second: int) -> str:
     """Write a Unix second as RFC 5322 §3.3 has it, in UTC; not strftime, which follows the locale."""
     t = time.gmtime(second)

@@ -5,10 +5,13 @@ Arrives: a draft's content and the signers of its From domain. Leaves: bytes wit
 Not here: composing (compose), dot-stuffing (wire.smtp_client). The content itself is never rewritten.
 """
 
+import re
 from collections.abc import Sequence
 
 from gatepost.clock import Instant
 from gatepost.wire.dkim import Signer, sign
+
+_NO_FOLD = re.compile(r"\r(?!\n)|(?<!\r)\n|\r\n(?![ \t])")
 
 
 def render(content: bytes, signers: Sequence[Signer], *, now: Instant, received: str | None = None) -> bytes:
@@ -28,7 +31,7 @@ def render(content: bytes, signers: Sequence[Signer], *, now: Instant, received:
 
 
 def _field(text: str) -> bytes:
-    lines = text.removesuffix("\r\n").split("\r\n")
-    if any("\r" in line or "\n" in line for line in lines) or any(not line.startswith((" ", "\t")) for line in lines[1:]):
+    text = text.removesuffix("\r\n")
+    if _NO_FOLD.search(text):
         raise ValueError("the Received field holds a line break that is no fold")
-    return "\r\n".join(lines).encode() + b"\r\n"
+    return text.encode() + b"\r\n"

@@ -22,6 +22,7 @@ _MAX_BOUNDARY = 70  # RFC 2046 §5.1.1
 _SHORT = 60  # most parts say `text/plain; charset=utf-8` and the like, again and again
 _MAX_PART_HEADER = 65_536
 _NAME = b"\r\ncontent-type:"
+_CLOSED = frozenset({"multipart/signed", "multipart/encrypted", "multipart/digest"})
 
 
 @dataclass(slots=True)
@@ -32,6 +33,7 @@ class _Open:
     end: int
     depth: int
     is_digest: bool
+    is_closed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +45,13 @@ class Leaf:
         head_at: Offset of the CRLF before its first field; of the first field where it is the whole message.
         body_at: Offset of the empty line between its header and its body.
         end: Offset after its body.
+        is_closed: It is in an attached message, or what its sender signed or encrypted: whoever changes it breaks it.
     """
 
     head_at: int
     body_at: int
     end: int
+    is_closed: bool = False
 
 
 class _Unacceptable(Exception):  # noqa: N818
@@ -95,7 +99,7 @@ def leaves(content: bytes, body_at: int, content_type: bytes | None, limits: Lim
             return [Leaf(0, body_at, len(content))]
         walk = _Walk(content, limits)
         if _is_encoded_message(content_type, content[:body_at]):
-            walk.leaves.append(Leaf(0, body_at, len(content)))
+            walk.leaves.append(Leaf(0, body_at, len(content), is_closed=True))
         walk.run(body_at, content_type)
     except _Unacceptable as refusal:
         return refusal.fault
@@ -124,11 +128,11 @@ class _Walk:
         self._stack: list[_Open] = []
         self._parts = 0
         self._near_misses = 0
-        self._begun: tuple[int, int] | None = None
+        self._begun: tuple[int, int, bool] | None = None
         self.leaves: list[Leaf] = []
 
     def run(self, body_at: int, content_type: bytes) -> None:
-        self._enter(body_at, content_type, len(self._content), 0)
+        self._enter(body_at, content_type, len(self._content), 0, is_closed=False)
         at = body_at
         while self._stack:
             top = self._stack[-1]
@@ -144,7 +148,8 @@ class _Walk:
 
     def _end_leaf(self, end: int) -> None:
         if self._begun is not None:
-            self.leaves.append(Leaf(*self._begun, max(end, self._begun[1])))
+            head_at, body_at, is_closed = self._begun
+            self.leaves.append(Leaf(head_at, body_at, max(end, body_at), is_closed))
             self._begun = None
 
     def _part(self, top: _Open, after: int) -> int:
@@ -156,18 +161,18 @@ class _Walk:
         if line_end < 0:
             return top.end
         part_type, at = _part_header(self._content, line_end, top.end)
-        self._begun = (line_end, at)
+        self._begun = (line_end, at, top.is_closed)
         if part_type is None and top.is_digest:
             part_type = b"message/rfc822"  # RFC 2046 §5.1.5: what a part is that says nothing else
         if part_type is not None and _is_container(part_type):
             end = self._find(top.delimiter, at, top.end)
             end = end if end >= 0 else top.end
             if _is_encoded_message(part_type, self._content[line_end:at]):
-                self.leaves.append(Leaf(line_end, at, end))
-            self._enter(at, part_type, end, top.depth)
+                self.leaves.append(Leaf(line_end, at, end, is_closed=True))
+            self._enter(at, part_type, end, top.depth, is_closed=top.is_closed)
         return at
 
-    def _enter(self, at: int, content_type: bytes, end: int, depth: int) -> None:
+    def _enter(self, at: int, content_type: bytes, end: int, depth: int, *, is_closed: bool) -> None:
         """Open a multipart, through any number of messages around it."""
         inner: bytes | None = content_type
         while inner is not None and _is_container(inner):
@@ -176,12 +181,13 @@ class _Walk:
                 raise _Unacceptable("mime_too_deep", f"MIME parts nest deeper than {self._limits.mime_depth}")
             kind = media_type(inner)
             if kind.startswith("multipart/"):
-                self._stack.append(_Open(b"\r\n--" + _boundary(inner), end, depth, kind == "multipart/digest"))
+                is_closed = is_closed or kind in _CLOSED
+                self._stack.append(_Open(b"\r\n--" + _boundary(inner), end, depth, kind == "multipart/digest", is_closed))
                 self._begun = None
                 return
-            head_at = at
+            head_at, is_closed = at, True
             inner, at = _part_header(self._content, at, end)
-            self._begun = (head_at, at)
+            self._begun = (head_at, at, is_closed)
 
     def _find(self, delimiter: bytes, at: int, end: int) -> int:
         """Find a delimiter line (RFC 2046 §5.1.1), passing over longer boundaries that begin with it; -1 without one."""

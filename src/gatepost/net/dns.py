@@ -197,8 +197,7 @@ class DnsResolver:
 
 def _mx(found: Found | Missing | Failure, name: str) -> MxAnswer:
     if isinstance(found, Found):
-        hosts = tuple((record.preference, record.exchange.to_text(omit_final_dot=True).lower()) for record in found.records)
-        named = tuple((preference, host) for preference, host in hosts if host not in {".", "@", ""})
+        named = tuple(host for host in found.records if host[1] != ".")
         return MxHosts(named, found.is_secure, found.ttl_s) if named else NullMx(found.is_secure)
     if isinstance(found, Missing):
         return NoMx(found.is_secure) if found.is_name else NoDomain(found.is_secure)
@@ -208,7 +207,7 @@ def _mx(found: Found | Missing | Failure, name: str) -> MxAnswer:
 def _addresses(found: Found | Missing | Failure, name: str) -> AddressAnswer:
     if isinstance(found, Found):
         canonical = "" if found.canonical == name.removesuffix(".") else found.canonical
-        return Addresses(tuple(record.address for record in found.records), found.is_secure, canonical)
+        return Addresses(found.records, found.is_secure, canonical)
     if isinstance(found, Missing):
         return NoAddresses(found.is_secure) if found.is_name else NoDomain(found.is_secure)
     return ResolverFailed(found.detail)

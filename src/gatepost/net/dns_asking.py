@@ -4,23 +4,26 @@ One question to the resolver: over UDP, over TCP when the answer does not fit, a
 Arrives: a name and a type. Leaves: the records with their TTL and whether DNSSEC vouches for them, or why there are none.
 DNSSEC is the resolver's work: it is asked to validate (EDNS with DO, and AD: RFC 6840 §5.7), and its AD bit is believed only
 from a resolver that we trust. One that does not know EDNS is asked without.
+Several servers are asked one after the other: the next one when one is silent or fails.
 Standards: RFC 1035, RFC 2308 (negative answers), RFC 6891 (EDNS), RFC 4035, RFC 6840 §5.8.
-Not here: remembering (dns_cache), what records mean (dns).
+Not here: sockets (dns_exchange), the bytes (wire.dns_message), remembering (dns_cache), what records mean (dns).
 """
 
 import asyncio
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
-import dns.asyncresolver
 import dns.exception
-import dns.flags
-import dns.message
-import dns.name
+import dns.rcode
 import dns.rdatatype
 import dns.resolver
+
+from gatepost.net.dns_exchange import Exchange
+from gatepost.wire import dns_message
+from gatepost.wire.dns_message import NOERROR, NXDOMAIN, MalformedMessage, Response
 
 CONCURRENCY: Final = 200
 """Questions that may be open at once; others wait for their turn, which does not count against their time."""
@@ -30,10 +33,11 @@ MAX_TTL_S: Final = 3_600.0
 NEGATIVE_TTL_S: Final = 60.0
 """Of an answer that says nothing about it (RFC 2308 §5)."""
 MAX_NEGATIVE_TTL_S: Final = 900.0
-_PAYLOAD: Final = 1_232
 _TRIES: Final = 3
 """A lost datagram must not use up the whole time."""
-_WITHOUT_EDNS = frozenset({"FORMERR", "NOTIMP", "BADVERS"})
+_PAUSES_S: Final = (0.1, 2.0)
+"""Between rounds in which no server answered: at first, and at most."""
+_WITHOUT_EDNS = frozenset({dns.rcode.FORMERR, dns.rcode.NOTIMP, dns.rcode.BADVERS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,7 @@ class Found:
     Records of the type that was asked for.
 
     Attributes:
-        records: As dnspython has them.
+        records: As `wire.dns_message.Response` has them.
         ttl_s: As the owner set it.
         canonical: Where CNAMEs led; the name itself, where there were none.
     """
@@ -90,52 +94,70 @@ class Asking:
             ValueError: `server` is not an IP address with a port.
         """
         self._timeout_s = timeout_s
-        self._resolver = _configured(server, timeout_s)
-        self._trusts_ad = trust_ad == "always" or (trust_ad == "auto" and _is_local(self._resolver))
+        self._each_s = max(0.2, timeout_s / _TRIES)
+        addresses = _servers(server)
+        self._servers = [Exchange(host, port) for host, port in addresses]
+        self._trusts_ad = trust_ad == "always" or (trust_ad == "auto" and _are_local([host for host, _ in addresses]))
+        self._has_edns = True
         self._turns = asyncio.Semaphore(CONCURRENCY)
-        self._use_edns()
-
-    def _use_edns(self) -> None:
-        if self._resolver is not None:
-            self._resolver.use_edns(0, dns.flags.DO, _PAYLOAD)
-            self._resolver.flags = dns.flags.RD | dns.flags.AD
 
     async def ask(self, name: str, kind: str) -> Found | Missing | Failure:
         """Ask for one type of record. Total."""
-        if self._resolver is None:
+        if not self._servers:
             return Failure("no resolver is configured on this machine")
         try:
-            question = dns.name.from_text(name if name.endswith(".") else name + ".")
-        except (dns.name.LabelTooLong, dns.name.NameTooLong, dns.name.EmptyLabel, dns.name.BadEscape, UnicodeError):
+            encoded = dns_message.encoded(name)
+        except (dns.exception.DNSException, UnicodeError):
             return Missing(is_name=False, ttl_s=MAX_NEGATIVE_TTL_S, is_secure=False)
         async with self._turns:
-            try:
-                return await self._resolve(self._resolver, question, kind)
-            except dns.resolver.NoNameservers as error:
-                if not _knows_no_edns(error) or self._resolver.edns < 0:
-                    return Failure(f"{name} {kind}: {_reason(error)}")
-                self._resolver.use_edns(-1)
-            except dns.exception.Timeout:
-                return Failure(f"no answer about {name} {kind} within {self._timeout_s:g} s")
-            except (dns.exception.DNSException, OSError, ValueError) as error:
-                return Failure(f"{name} {kind}: {_reason(error)}")
-        return await self.ask(name, kind)
+            found = await self._answer(encoded, _kind(kind))
+        if isinstance(found, str):
+            return Failure(f"{name} {kind}: {found}")
+        if found is None:
+            return Failure(f"no answer about {name} {kind} within {self._timeout_s:g} s")
+        is_secure = self._trusts_ad and found.is_authentic
+        if found.records and found.rcode == NOERROR:
+            return Found(found.records, found.ttl_s, is_secure, found.canonical)
+        return Missing(is_name=found.rcode == NOERROR, ttl_s=_negative_ttl(found.negative_ttl_s), is_secure=is_secure)
 
-    async def _resolve(self, resolver: dns.asyncresolver.Resolver, question: dns.name.Name, kind: str) -> Found | Missing:
+    async def _answer(self, name: bytes, kind: int) -> Response | str | None:
+        """Ask the servers in turn; return why all of them failed, if so, and None when no answer came in time."""
+        loop = asyncio.get_running_loop()
+        ends, pause = loop.time() + self._timeout_s, _PAUSES_S[0]
+        servers, reasons = list(self._servers), list[str]()
+        while servers:
+            for server in list(servers):
+                if (left := ends - loop.time()) <= 0:
+                    return None
+                found = await self._ask(server, name, kind, min(left, self._each_s))
+                if isinstance(found, Response):
+                    return found
+                if found is not None:
+                    servers.remove(server)
+                    reasons.append(f"{server}: {found}")
+            if servers:
+                await asyncio.sleep(min(pause, max(ends - loop.time(), 0)))
+                pause = min(pause * 2, _PAUSES_S[1])
+        return "; ".join(reasons)
+
+    async def _ask(self, server: Exchange, name: bytes, kind: int, timeout_s: float) -> Response | str | None:
+        """Ask one server; return what is wrong with it, if something is, and None when it is silent."""
+        has_edns = self._has_edns
         try:
-            answer = await resolver.resolve(question, kind, lifetime=self._timeout_s, search=False, raise_on_no_answer=False)
-        except dns.resolver.NXDOMAIN as error:
-            response: dns.message.Message = error.response(question)  # type: ignore[no-untyped-call]
-            return Missing(is_name=False, ttl_s=_negative_ttl(response), is_secure=self._is_secure(response))
-        is_secure = self._is_secure(answer.response)
-        if answer.rrset is None:
-            return Missing(is_name=True, ttl_s=_negative_ttl(answer.response), is_secure=is_secure)
-        ttl_s = float(answer.chaining_result.minimum_ttl)
-        canonical = answer.canonical_name.to_text(omit_final_dot=True).lower()
-        return Found(tuple(answer.rrset), ttl_s, is_secure, canonical)
+            found = await server.ask(name, kind, timeout_s, has_edns=has_edns)
+            if has_edns and found.rcode in _WITHOUT_EDNS:
+                found = await server.ask(name, kind, timeout_s, has_edns=False)
+                self._has_edns = self._has_edns and found.rcode in _WITHOUT_EDNS
+        except TimeoutError:
+            return None
+        except (OSError, MalformedMessage) as error:
+            return " ".join(str(error).split())[:200] or type(error).__name__
+        return found if found.rcode in {NOERROR, NXDOMAIN} else dns.rcode.to_text(dns.rcode.Rcode.make(found.rcode))
 
-    def _is_secure(self, response: dns.message.Message) -> bool:
-        return self._trusts_ad and bool(response.flags & dns.flags.AD)
+
+@cache
+def _kind(text: str) -> int:
+    return int(dns.rdatatype.from_text(text))
 
 
 def bounded(ttl_s: float) -> float:
@@ -143,38 +165,27 @@ def bounded(ttl_s: float) -> float:
     return min(max(ttl_s, MIN_TTL_S), MAX_TTL_S)
 
 
-def _configured(server: str, timeout_s: float) -> dns.asyncresolver.Resolver | None:
+def _servers(server: str) -> list[tuple[str, int]]:
+    """
+    Return whom to ask.
+
+    Raises:
+        ValueError: The setting is not an IP address with a port.
+    """
     if not server:
         try:
-            resolver = dns.asyncresolver.Resolver()
+            configured = dns.resolver.Resolver()
         except dns.resolver.NoResolverConfiguration:
-            return None
-    else:
-        host, _, port = server.rpartition(":")
-        address = str(ipaddress.ip_address(host.strip("[]")))
-        resolver = dns.asyncresolver.Resolver(configure=False)
-        resolver.nameservers = [address]
-        resolver.port = int(port)
-    resolver.timeout = max(0.2, timeout_s / _TRIES)
-    return resolver
+            return []
+        return [(one, configured.port) for one in configured.nameservers if isinstance(one, str)]
+    host, _, port = server.rpartition(":")
+    return [(str(ipaddress.ip_address(host.strip("[]"))), int(port))]
 
 
-def _is_local(resolver: dns.asyncresolver.Resolver | None) -> bool:
-    servers: Sequence[Any] = resolver.nameservers if resolver is not None else ()
-    return bool(servers) and all(isinstance(one, str) and ipaddress.ip_address(one.partition("%")[0]).is_loopback for one in servers)
+def _are_local(hosts: Sequence[str]) -> bool:
+    return bool(hosts) and all(ipaddress.ip_address(one.partition("%")[0]).is_loopback for one in hosts)
 
 
-def _negative_ttl(response: dns.message.Message) -> float:
-    """Return how long there is nothing: the SOA's own TTL or its minimum, whichever is less (RFC 2308 §5)."""
-    for rrset in response.authority:
-        if rrset.rdtype == dns.rdatatype.SOA:
-            return min(max(float(min(rrset.ttl, rrset[0].minimum)), MIN_TTL_S), MAX_NEGATIVE_TTL_S)
-    return NEGATIVE_TTL_S
-
-
-def _knows_no_edns(error: dns.resolver.NoNameservers) -> bool:
-    return any(str(entry[3]) in _WITHOUT_EDNS for entry in error.kwargs.get("errors", ()))
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+def _negative_ttl(ttl_s: float | None) -> float:
+    """Return how long there is nothing, as the zone says (RFC 2308 §5) and within bounds."""
+    return NEGATIVE_TTL_S if ttl_s is None else min(max(ttl_s, MIN_TTL_S), MAX_NEGATIVE_TTL_S)

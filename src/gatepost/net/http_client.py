@@ -26,6 +26,7 @@ from gatepost.net.tls import describe
 
 if TYPE_CHECKING:
     import aiohttp
+    import yarl
 
 MAX_BYTES: Final = 512 * 1024
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -43,6 +44,8 @@ class HttpRequest:
     body: bytes = field(default=b"", repr=False)
     is_cut: bool = False
     """A long answer is read up to the limit, instead of refused."""
+    is_encoded: bool = False
+    """The URL goes out as it stands, as a signature over it wants; else its percent signs may be written another way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +83,12 @@ class HttpFault(Exception):  # noqa: N818
         self.is_timeout = is_timeout
         self.peer = peer
         self.tls = tls
+
+
+def _as_it_stands(url: str) -> "yarl.URL":
+    import yarl  # noqa: PLC0415 - comes with aiohttp
+
+    return yarl.URL(url, encoded=True)
 
 
 def is_safe_url(url: str) -> bool:
@@ -183,8 +192,9 @@ class HttpClient:
         if self._session is None or self._session.closed:
             self._session = self._open()
         headers = {"Accept": "application/json", "Accept-Encoding": "identity", **request.headers}
+        url = _as_it_stands(request.url) if request.is_encoded else request.url
         async with self._session.request(
-            request.method, request.url, data=request.body or None, headers=headers, allow_redirects=False
+            request.method, url, data=request.body or None, headers=headers, allow_redirects=False
         ) as answer:  # fmt: skip
             body = bytearray()
             async for chunk in answer.content.iter_chunked(16_384):

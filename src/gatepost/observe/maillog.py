@@ -31,9 +31,11 @@ class _StandardError:
     debug = info = warning = error = msg
 
 
-_log: Any = structlog.wrap_logger(_StandardError(), wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+_OUT: Final = _StandardError()
+_log: Any = structlog.wrap_logger(_OUT, wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 _is_masked = True
 _is_info = False
+_process = ""
 
 
 def configure(*, level: str, mask_addresses: bool, process: str) -> None:
@@ -43,15 +45,24 @@ def configure(*, level: str, mask_addresses: bool, process: str) -> None:
     Args:
         process: `door`, `dispatch`, `supervisor` or a command's name; stands in every line.
     """
-    global _log, _is_masked, _is_info  # noqa: PLW0603 - one log per process
+    global _log, _is_masked, _is_info, _process  # noqa: PLW0603 - one log per process
     _is_masked = mask_addresses
     _is_info = _LEVELS[level] <= logging.INFO
+    _process = process
     _log = structlog.wrap_logger(
-        _StandardError(),
-        processors=[_stamp, structlog.processors.add_log_level, structlog.processors.JSONRenderer(serializer=json.dumps, default=str)],
+        _OUT,
+        processors=[structlog.processors.add_log_level, _stamp, structlog.processors.JSONRenderer(serializer=_as_json)],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
         cache_logger_on_first_use=True,
     ).bind(process=process)
+
+
+_encode = json.JSONEncoder(default=str).encode
+"""Made once: json.dumps makes one for each line."""
+
+
+def _as_json(line: Any, **_options: Any) -> str:
+    return _encode(line)
 
 
 def _stamp(_logger: Any, _name: str, line: Any) -> Any:
@@ -78,10 +89,16 @@ def _tidy(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: masked_text(value, is_address_masked=_is_masked) if isinstance(value, str) else value for name, value in fields.items()}
 
 
+def _write(event: str, fields: dict[str, Any]) -> None:
+    """Write a line of those that come with every message, as the log would: at a third of its cost."""
+    line = _stamp(None, event, {"process": _process, **fields, "event": event, "level": "info"})
+    _OUT.msg(_encode(line))
+
+
 def accepted(**fields: Any) -> None:
     """A message is stored and its sender was told so."""
     if _is_info:
-        _log.info("accepted", **fields)
+        _write("accepted", fields)
 
 
 def replayed(**fields: Any) -> None:
@@ -98,7 +115,7 @@ def refused(**fields: Any) -> None:
 def attempted(*, address: str, **fields: Any) -> None:
     """A delivery attempt ended, for one recipient."""
     if _is_info:
-        _log.info("attempted", address=mask(address), **fields)
+        _write("attempted", {"address": mask(address), **fields})
 
 
 def failed_over(**fields: Any) -> None:
@@ -119,10 +136,22 @@ def reported(*, address: str, **fields: Any) -> None:
         _log.info("reported", address=mask(address), **_tidy(fields))
 
 
+def engaged(**fields: Any) -> None:
+    """A recipient opened a tracked message, followed a link or unsubscribed; or a machine did."""
+    if _is_info:
+        _log.info("engaged", **_tidy(fields))
+
+
 def returned(**fields: Any) -> None:
     """Something came back that nothing follows from: an automatic answer, a report about nobody we know."""
     if _is_info:
         _log.info("returned", **_tidy(fields))
+
+
+def placed(**fields: Any) -> None:
+    """A placement test found where its mail to a seed landed, or that nobody can tell."""
+    if _is_info:
+        _log.info("placed", **_tidy(fields))
 
 
 def suppressed(*, address: str, **fields: Any) -> None:
@@ -134,6 +163,11 @@ def suppressed(*, address: str, **fields: Any) -> None:
 def blocked(**fields: Any) -> None:
     """Another system refuses our mail for our own sake: what we send, or from where, has to be looked at."""
     _log.warning("blocked", **_tidy(fields))
+
+
+def unusual(what: str, **fields: Any) -> None:
+    """A rate left its own history (`found`), or came back (`over`)."""
+    _log.warning("unusual", what=what, **_tidy(fields))
 
 
 def changed(what: str, **fields: Any) -> None:

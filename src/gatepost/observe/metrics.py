@@ -7,13 +7,38 @@ when asked, see `http`.
 """
 
 import os
+from typing import Any, Self
 
 from gatepost.observe import metric_files
 
 metric_files.reserve()
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest  # noqa: E402 - it looks at the environment
+import prometheus_client  # noqa: E402 - it looks at the environment
+from prometheus_client import CollectorRegistry, Gauge, generate_latest  # noqa: E402
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead  # noqa: E402
+
+
+class Counter(prometheus_client.Counter):
+    """A counter that keeps its children at hand by their labels, which are bounded: finding them anew costs more than counting."""
+
+    def labels(self, *labelvalues: Any, **labelkwargs: Any) -> Self:
+        """Return the counter of some labels."""
+        if labelkwargs:
+            return super().labels(*labelvalues, **labelkwargs)
+        known: dict[Any, Self] = self.__dict__.setdefault("_known", {})
+        return known.get(labelvalues) or known.setdefault(labelvalues, super().labels(*labelvalues))
+
+
+class Histogram(prometheus_client.Histogram):
+    """A histogram that keeps its children at hand, as counters do."""
+
+    def labels(self, *labelvalues: Any, **labelkwargs: Any) -> Self:
+        """Return the histogram of some labels."""
+        if labelkwargs:
+            return super().labels(*labelvalues, **labelkwargs)
+        known: dict[Any, Self] = self.__dict__.setdefault("_known", {})
+        return known.get(labelvalues) or known.setdefault(labelvalues, super().labels(*labelvalues))
+
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 300, 3600, 21600, 86400)
@@ -66,6 +91,33 @@ reports = Counter(
     "What came back, by who said it: what happened to a recipient, unknown, too_early, or nothing to do",
     ["by", "result"],
 )
+mailbox_up = Gauge(
+    "gatepost_mailbox_up", "1 while an abuse mailbox can be read, 0 while it cannot", ["mailbox"], multiprocess_mode="mostrecent"
+)
+mailbox_letters = Counter(
+    "gatepost_mailbox_letters_total", "Mail of abuse mailboxes: stored, again, too_large or unreadable", ["mailbox", "result"]
+)
+placement_results = Counter(
+    "gatepost_placement_results_total", "Where test mail landed, by seed: inbox, spam, missing or unknown", ["seed", "outcome"]
+)
+engagements = Counter(
+    "gatepost_engagements_total", "Tracked mail that was opened, links followed, unsubscriptions; by who it was", ["said", "visitor"]
+)
+engagements_dropped = Counter("gatepost_engagements_dropped_total", "Visits that were answered and not written down, by cause", ["cause"])
+unusual_changes = Counter(
+    "gatepost_unusual_changes_total", "Rates that left their own history, by metric: found, or over", ["metric", "change"]
+)
+team_reports = Counter("gatepost_team_reports_total", "Reports by mail to senders' teams: sent, empty or failed", ["kind", "result"])
+relay_list_entries = Counter(
+    "gatepost_relay_list_entries_total",
+    "Providers' own suppression lists, by relay: entries taken, known, lifted here, held as too many, invalid, or of nobody here; addresses"
+    " told, refused or lifted_there; failed rounds",
+    ["relay", "result"],
+)
+relay_list_synced = Gauge(
+    "gatepost_relay_list_synced_timestamp_seconds", "When a relay's suppression list was last read and told", ["relay"],
+    multiprocess_mode="mostrecent",
+)  # fmt: skip
 suppressions_found = Counter("gatepost_suppressions_found_total", "Addresses suppressed because of what came back", ["reason"])
 hooks = Counter("gatepost_hooks_total", "Events sent to webhooks, by result", ["result"])
 look_ups = Counter("gatepost_site_look_ups_total", "Domains whose mail system was asked of DNS: found, or failed", ["result"])

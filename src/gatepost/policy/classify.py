@@ -80,6 +80,11 @@ def classify(reply: Reply, stage: str) -> tuple[Category, str]:
     return _classify(reply.code, reply.enhanced or "", reply.text, stage)
 
 
+def stated_severity(rule: str) -> Severity | None:
+    """Give the severity that a rule states itself, such as soft for what proves nothing; None is its category's own."""
+    return active_rules().stated.get(rule)
+
+
 @lru_cache(maxsize=4_096)
 def _classify(code: int, enhanced: str, text: str, stage: str) -> tuple[Category, str]:
     rule = active_rules().first(Evidence(text=comparable(text), code=code, status=enhanced, stage=stage))

@@ -59,6 +59,7 @@ class DomainFacts:
         envelope_organization: Its organizational domain.
         mx: Hosts as `10 mx.example.net`; None when DNS failed.
         has_address: It has an address of its own, which counts as an MX.
+        sts_policy: What `mta-sts.NAME` serves, where it was asked; `sts_trouble` says why there is none.
         expires_at: When its registration ends; None when nobody knows.
     """
 
@@ -77,6 +78,8 @@ class DomainFacts:
     mx: Reply = ()
     has_address: bool = False
     sts: Reply = ()
+    sts_policy: mta_sts.Policy | None = None
+    sts_trouble: str = ""
     tls_reports: Reply = ()
     expires_at: Instant | None = None
 
@@ -262,11 +265,30 @@ def _sts(facts: DomainFacts) -> Check:
     if facts.sts is None:
         return Check(id="mta_sts", status=UNKNOWN, detail="DNS does not answer")
     if mta_sts.find_record(facts.sts) is not None:
-        return Check(id="mta_sts", status=OK, detail="senders are asked to use TLS (MTA-STS)")
+        return _sts_policy(facts)
     if any(text.lower().startswith("v=stsv1") for text in facts.sts):
         advice = f"mend the TXT record at _mta-sts.{facts.name}: v=STSv1; id=…"
         return Check(id="mta_sts", status=WARNING, detail="the MTA-STS record is malformed, or there are several", advice=advice)
     return Check(id="mta_sts", status=ABSENT, detail="not published; it protects mail that comes in")
+
+
+def _sts_policy(facts: DomainFacts) -> Check:
+    """Say what the policy behind a record is worth: one that nobody can fetch protects nothing, one that names other hosts stops mail."""
+    told, policy = "senders are asked to use TLS (MTA-STS)", facts.sts_policy
+    if facts.sts_trouble:
+        advice = f"serve https://mta-sts.{facts.name}/.well-known/mta-sts.txt with a valid certificate, or take the TXT record away"
+        return Check(id="mta_sts", status=WARNING, detail=f"its policy cannot be fetched: {facts.sts_trouble}", advice=advice)
+    if policy is None:
+        return Check(id="mta_sts", status=OK, detail=told)
+    if policy.mode is mta_sts.Mode.NONE:
+        return Check(id="mta_sts", status=OK, detail="its MTA-STS policy asks nothing of senders (mode: none)")
+    missing = sorted(host for one in facts.mx or () if not policy.allows(host := one.split()[-1].rstrip(".")))
+    if missing:
+        effect = "gets no mail from senders who heed it" if policy.mode is mta_sts.Mode.ENFORCE else "would get none, were it enforced"
+        advice = f"name every mail host in the policy, and give the TXT record at _mta-sts.{facts.name} a new id"
+        detail = f"its policy does not name {', '.join(missing[:3])}, which {effect}"
+        return Check(id="mta_sts", status=WARNING, detail=detail, advice=advice)
+    return Check(id="mta_sts", status=OK, detail=f"{told}; mode: {policy.mode.value}")
 
 
 def _tls_reports(facts: DomainFacts) -> Check:

@@ -164,6 +164,18 @@ class Health:
             return True
         return False
 
+    def doubt(self, now: Instant, cause: str) -> bool:
+        """
+        Learn that probes fail while nobody's mail tells anything; return whether the state changed.
+
+        Mail that goes through says more than a probe: then nothing changes.
+        """
+        counts = self.counts(now)
+        if self.state is not State.CLOSED or counts["attempts"] > counts["failures"]:
+            return False
+        self._open(now, cause)
+        return True
+
     def adopt(self, state: State, since: Instant, reason: str, retry_at: Instant | None, openings: int) -> None:
         """Take over what another process, or this one before its restart, found out."""
         self.state, self.since, self.reason, self.retry_at, self.openings = state, since, reason, retry_at, openings

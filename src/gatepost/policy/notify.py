@@ -15,7 +15,8 @@ from gatepost.domain.notice import Action
 from gatepost.domain.recipient import Status
 
 _NEVER = "NEVER"
-_FAILURES = frozenset({Status.BOUNCED, Status.EXPIRED})
+_FAILURES = frozenset({Status.BOUNCED, Status.EXPIRED, Status.SUPPRESSED})
+"""What was accepted and will not be delivered; who is suppressed already at the door is refused there."""
 _SUCCESSES = frozenset({Status.SENT, Status.DELIVERED})
 
 

@@ -20,6 +20,7 @@ from gatepost.domain.statement import About, Said, Statement
 from gatepost.feedback.reading import read_report
 from gatepost.mime.parts import read_mail
 from gatepost.observe import maillog, metrics
+from gatepost.returns.aside import PutAside
 from gatepost.returns.listening import Desk, destination_of
 from gatepost.wire.return_path import ReturnPaths, ReturnToken
 
@@ -30,22 +31,33 @@ _SILENT: Final = frozenset({Kind.AUTO_REPLY, Kind.CHALLENGE, Kind.OTHER})
 _ON_THE_WAY: Final = frozenset({Action.RELAYED, Action.EXPANDED})
 
 
-def read_letter(content: bytes, recipients: Iterable[str], paths: ReturnPaths, received_at: Instant) -> list[Statement]:
+def read_letter(
+    content: bytes, recipients: Iterable[str], paths: ReturnPaths, received_at: Instant, *, is_office: bool = False
+) -> list[Statement]:
     """
     Read a mail that came back.
 
     Args:
         recipients: Addresses that it came to.
+        is_office: It lay in a mailbox for complaints, whatever its address.
+
+    Raises:
+        PutAside: A person should look at it: it is no report that can be read, or one about nobody we know.
     """
     report = read_report(content)
     statements: dict[str, Statement] = {}
-    for token in _meant(content, recipients, paths, received_at):
+    meant = _quoted_alone(content, paths, received_at) if is_office else _meant(content, recipients, paths, received_at)
+    for token in meant:
         statement = _statement(report, token, received_at)
         if statement is not None:
             statements[f"{statement.id}/{token.n}"] = statement
     if not statements:
         metrics.reports.labels(BY, f"nothing to do: {report.kind.value}").inc()
         maillog.returned(kind=report.kind.value, feedback_type=report.feedback_type or None, reporter=report.reporter or None)
+        if report.kind is Kind.OTHER:
+            raise PutAside("unread", "it is neither a bounce nor a complaint nor an automatic answer that is known")
+        if report.kind in {Kind.BOUNCE, Kind.COMPLAINT} and not meant:
+            raise PutAside("unmatched", f"it is a {report.kind.value} and does not say of which of our messages")
     return list(statements.values())
 
 
@@ -61,9 +73,14 @@ def _meant(content: bytes, recipients: Iterable[str], paths: ReturnPaths, receiv
         if destination.desk is Desk.RETURN and destination.token is not None:
             found.append(destination.token)
         elif destination.desk is Desk.OFFICE:
-            quoted = _quoted(content, paths, received_at)
-            found += quoted if len(quoted) == 1 else []
+            found += _quoted_alone(content, paths, received_at)
     return list(dict.fromkeys(found))
+
+
+def _quoted_alone(content: bytes, paths: ReturnPaths, received_at: Instant) -> list[ReturnToken]:
+    """Whoever quotes several return paths of ours proves nothing of any."""
+    quoted = _quoted(content, paths, received_at)
+    return quoted if len(quoted) == 1 else []
 
 
 def _quoted(content: bytes, paths: ReturnPaths, received_at: Instant) -> list[ReturnToken]:

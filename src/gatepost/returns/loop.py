@@ -4,6 +4,7 @@ The feedback loop: works on what came back, row by row, until nothing waits.
 Arrives: rows of store.inbound. Leaves: statements settled; rows forgotten, put off, or put aside.
 A statement may overtake the delivery that it is about: it is looked at again, for a day. What breaks us three times is
 poison: it is put aside, and the others go on; a row that ends the process counts as well, since it is claimed before.
+What nobody can read, and what speaks of nobody we know, is put aside as well (aside).
 Not here: reading (letters, hooks), what a statement does (reported).
 """
 
@@ -13,10 +14,12 @@ from typing import Final
 
 from sqlalchemy import Connection
 
+from gatepost.bounce_messages import BounceMessages
 from gatepost.clock import DAY, HOUR, MINUTE, SECOND, Clock, Instant
 from gatepost.domain.statement import Statement
 from gatepost.observe import maillog, metrics
 from gatepost.reported import Told, settle_statement
+from gatepost.returns.aside import PutAside
 from gatepost.store import inbound
 from gatepost.store.engine import Engine
 from gatepost.store.errors import StorageUnavailable
@@ -36,11 +39,15 @@ Reader = Callable[[Claimed], Awaitable[Sequence[Statement]]]
 class FeedbackLoop:
     """Works on what came back, for one process of several."""
 
-    def __init__(self, engine: Engine, clock: Clock, suppressing: Suppressing, readers: Mapping[str, Reader]) -> None:
+    def __init__(
+        self, engine: Engine, clock: Clock, suppressing: Suppressing, readers: Mapping[str, Reader], senders: BounceMessages | None = None
+    ) -> None:  # fmt: skip
         """
         Args:
             readers: By the kind of row.
+            senders: Tells them by mail of what bounced after delivery; None tells nobody.
         """
+        self._senders = senders
         self._engine = engine
         self._clock = clock
         self._suppressing = suppressing
@@ -70,6 +77,9 @@ class FeedbackLoop:
             told = await self._settle(statements)
         except StorageUnavailable:
             raise
+        except PutAside as found:
+            await self._set_aside(row, found.state, str(found))
+            return
         except Exception as error:  # noqa: BLE001 - strangers write what comes here; one that breaks us must not stop the others
             maillog.crashed("returned", error, id=row.id, source=row.source or None)
             if row.claims >= _MOST_CLAIMS:
@@ -85,7 +95,7 @@ class FeedbackLoop:
         return told
 
     def _settle_group(self, conn: Connection, group: Sequence[Statement], now: Instant) -> list[Told]:
-        return [settle_statement(conn, statement, self._suppressing, now) for statement in group]
+        return [settle_statement(conn, statement, self._suppressing, now, self._senders) for statement in group]
 
     async def _end(self, row: Claimed, statements: Sequence[Statement], told: Sequence[Told]) -> None:
         # mail speaks by our token: its message is there, or gone for good
@@ -100,7 +110,12 @@ class FeedbackLoop:
                 metrics.reports.labels(statement.by, one.value).inc()
         if rest or Told.UNKNOWN in told:
             maillog.returned(kind="unknown", source=row.source or None, id=row.id, statements=len(statements))
+            await self._set_aside(row, "unmatched", "it speaks of mail that nobody here knows, or knows no more")
+            return
         await self._engine.write(lambda conn: inbound.finish(conn, [row.id]))
+
+    async def _set_aside(self, row: Claimed, state: str, detail: str) -> None:
+        await self._engine.write(lambda conn: inbound.set_aside(conn, row.id, state, detail))
 
     async def _put_aside(self, row: Claimed, detail: str) -> None:
         maillog.trouble("what came back was put aside", id=row.id, source=row.source or None, detail=detail)

@@ -21,6 +21,7 @@ from gatepost.domain.address import InvalidAddress, parse_address
 from gatepost.domain.statement import Statement
 from gatepost.mime.parts import read_mail
 from gatepost.observe import metrics
+from gatepost.returns.aside import PutAside
 from gatepost.returns.letters import read_letter
 from gatepost.returns.listening import Desk, destination_of
 from gatepost.store import domain_reports
@@ -54,15 +55,28 @@ class MailReader:
         Read a row, in a thread: a large mail must not hold up the doors.
 
         Raises:
+            PutAside: A person should look at it.
             StorageUnavailable: Reports may or may not be kept; reading it again completes it.
         """
+        if row.details.get("mailbox"):
+            return await self._read_office(row)
         desks = _desks(row.details["recipients"], self._paths, row.received_at)
         if Desk.DMARC in desks or Desk.TLS in desks:
             found = await asyncio.to_thread(read_domain_reports, row.body, desks)
             await self._engine.write(partial(_keep, found=found, now=row.received_at))
             if desks <= {Desk.DMARC, Desk.TLS}:
+                if not found:
+                    raise PutAside("unread", "it holds no DMARC or TLS report that can be read")
                 return []
         return await asyncio.to_thread(read_letter, row.body, row.details["recipients"], self._paths, row.received_at)
+
+    async def _read_office(self, row: Claimed) -> Sequence[Statement]:
+        """Read mail of a mailbox that takes every kind of report (returns.mailbox)."""
+        found = await asyncio.to_thread(read_domain_reports, row.body, {Desk.DMARC, Desk.TLS})
+        if found:
+            await self._engine.write(partial(_keep, found=found, now=row.received_at))
+            return []
+        return await asyncio.to_thread(read_letter, row.body, (), self._paths, row.received_at, is_office=True)
 
 
 def _keep(conn: Connection, found: Sequence[DomainReport], now: Instant) -> None:

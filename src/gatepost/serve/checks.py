@@ -72,7 +72,7 @@ def examine(data_dir: Path, flags: dict[str, Any]) -> list[Finding]:
         outside_checks.sources,
         outside_checks.domains,
     ]
-    return findings + [_safely(check, loaded) for check in checks] + _relays(loaded)
+    return findings + [_safely(check, loaded) for check in checks] + _relays(loaded) + _mailboxes(loaded)
 
 
 def _relays(loaded: Loaded) -> list[Finding]:
@@ -80,6 +80,17 @@ def _relays(loaded: Loaded) -> list[Finding]:
         return outside_checks.relays(loaded)
     except Exception as error:  # noqa: BLE001 - as below
         return [Finding("relays", "failed", f"{type(error).__name__}: {error}")]
+
+
+def _mailboxes(loaded: Loaded) -> list[Finding]:
+    if not (loaded.settings.mailboxes or loaded.settings.seeds):
+        return []
+    try:
+        from gatepost.serve import mailbox_checks  # noqa: PLC0415 - most gateways have none
+
+        return mailbox_checks.examine(loaded)
+    except Exception as error:  # noqa: BLE001 - as below
+        return [Finding("mailboxes", "failed", f"{type(error).__name__}: {error}")]
 
 
 def _safely(check: Callable[[Loaded], Finding], loaded: Loaded) -> Finding:

@@ -3,11 +3,13 @@
 from gatepost.settings.checks import InvalidSettings
 from gatepost.settings.delivery import (
     BounceMessages,
+    Dkim,
     Dns,
     Egress,
     Relay,
     RelayHook,
     RelayOAuth,
+    RelaySuppressions,
     Retry,
     RouteRule,
     Routing,
@@ -20,6 +22,7 @@ from gatepost.settings.delivery import (
 )
 from gatepost.settings.doors import Acme, CertificateFiles, Database, Http, Https, Secrets, Smtp, Smtps, Tls
 from gatepost.settings.loading import Loaded, Option, load, options, parse_value
+from gatepost.settings.mailboxes import ImapUrl, Mailbox, Placement, Seed, parse_imap_url
 from gatepost.settings.section import Section
 from gatepost.settings.sections import (
     Admission,
@@ -42,6 +45,9 @@ from gatepost.settings.sections import (
     Webhooks,
     Workers,
 )
+from gatepost.settings.stats import Stats
+from gatepost.settings.telling import Deliverability, Reports, Unusual
+from gatepost.settings.tracking import Tracking
 
 __all__ = [
     "Acme",
@@ -51,25 +57,32 @@ __all__ = [
     "Clamd",
     "Dashboard",
     "Database",
+    "Deliverability",
+    "Dkim",
     "Dns",
     "Egress",
     "Feedback",
     "Http",
     "Https",
+    "ImapUrl",
     "Inbound",
     "InvalidSettings",
     "Issuer",
     "Limits",
     "Loaded",
     "Log",
+    "Mailbox",
     "OAuth",
     "Oidc",
     "OnFailure",
     "Option",
+    "Placement",
     "Rates",
     "Relay",
     "RelayHook",
     "RelayOAuth",
+    "RelaySuppressions",
+    "Reports",
     "Retry",
     "RouteRule",
     "Routing",
@@ -78,20 +91,25 @@ __all__ = [
     "Screening",
     "Secrets",
     "Section",
+    "Seed",
     "Settings",
     "SiteLimits",
     "Smtp",
     "Smtps",
     "SourceAddress",
     "SourcePool",
+    "Stats",
     "Strictness",
     "Tls",
     "TlsPolicy",
     "TlsReports",
+    "Tracking",
+    "Unusual",
     "Watch",
     "Webhooks",
     "Workers",
     "load",
     "options",
+    "parse_imap_url",
     "parse_value",
 ]

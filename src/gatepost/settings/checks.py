@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from gatepost.settings.delivery import SiteLimits, SourceAddress
 from gatepost.settings.doors import Acme
+from gatepost.settings.mailboxes import parse_imap_url
 from gatepost.settings.sections import Admission, Issuer, Settings
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
@@ -44,6 +45,7 @@ def check(settings: Settings) -> None:
         raise InvalidSettings("tls.cert and tls.key: give both or neither")
     if (settings.inbound.listen or settings.inbound.return_paths) and not settings.inbound.bounce_domain:
         raise InvalidSettings("inbound.bounce_domain: give the domain whose mail comes to this listener")
+    _check_mailboxes(settings)
     _check_https(settings)
     _check_acme(settings.acme)
     _check_watch(settings)
@@ -176,6 +178,28 @@ def _check_watch(settings: Settings) -> None:
     for name, relay in settings.relays.items():
         if relay.status_url and not _is_safe_issuer(relay.status_url):
             raise InvalidSettings(f"relays.{name}.status_url: give an https:// URL; http:// is taken on this machine only")
+
+
+def _check_mailboxes(settings: Settings) -> None:
+    for table, entries in (("mailboxes", settings.mailboxes), ("seeds", settings.seeds)):
+        for name, one in entries.items():
+            if not _NAME.fullmatch(name):
+                raise InvalidSettings(f"{table}.{name}: a name has letters, digits, - and _")
+            try:
+                url = parse_imap_url(one.url)
+            except ValueError as error:
+                raise InvalidSettings(f"{table}.{name}.url: {error}") from None
+            if table == "seeds" and url.folder:
+                raise InvalidSettings(f"seeds.{name}.url: it names no folder; see inbox and spam")
+    for name, mailbox in settings.mailboxes.items():
+        if (mailbox.when_read == "move") != bool(mailbox.move_to):
+            raise InvalidSettings(f"mailboxes.{name}.move_to: it belongs to when_read = move")
+        if mailbox.move_to.lower() == (parse_imap_url(mailbox.url).folder or "INBOX").lower():
+            raise InvalidSettings(f"mailboxes.{name}.move_to: it is the folder that is read")
+    if settings.mailboxes and not settings.inbound.bounce_domain:
+        raise InvalidSettings("inbound.bounce_domain: without return paths of ours nothing that a mailbox holds could be believed")
+    if settings.placement.daily and not settings.seeds:
+        raise InvalidSettings("placement.daily: there is no seed: [seeds.NAME]")
 
 
 def _check_https(settings: Settings) -> None:

@@ -63,6 +63,33 @@ class RelayHook(Section, frozen=True):
     ] = ""
 
 
+class RelaySuppressions(Section, frozen=True):
+    """The provider's own suppression list, kept in step with ours; Mailjet and smarthosts have none that can be read."""
+
+    pull: Annotated[
+        bool, Meta(description="addresses that the provider takes no mail for are suppressed here for the tenants who mailed them that way")
+    ] = False
+    push: Annotated[
+        list[Literal["bounces", "complaints", "unsubscribes"]],
+        Meta(
+            description="what the provider is told, where its API takes it: most lists are the whole account's, and then no tenant's mail"
+            " goes to these addresses by this relay"
+        ),
+    ] = msgspec.field(default_factory=list)
+    remove: Annotated[bool, Meta(description="what a person lifts here is taken off the provider's list, too")] = False
+    every_s: Annotated[
+        int, Meta(ge=60, le=604_800, description="how often; a list that can only be read as a whole is read every six hours at most")
+    ] = 3600
+    tenants: Annotated[list[str], Meta(description="names or ids of tenants whom the account is for; empty is everybody")] = msgspec.field(
+        default_factory=list
+    )
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether anything is done at all."""
+        return self.pull or bool(self.push) or self.remove
+
+
 class Relay(Section, frozen=True):
     """One SMTP smarthost, or one provider's HTTP API."""
 
@@ -111,6 +138,7 @@ class Relay(Section, frozen=True):
     ] = False
     oauth: RelayOAuth = RelayOAuth()
     hook: RelayHook = RelayHook()
+    suppressions: RelaySuppressions = RelaySuppressions()
 
 
 class SiteLimits(Section, frozen=True):
@@ -162,6 +190,19 @@ class SourcePool(Section, frozen=True):
     shaping: Annotated[dict[str, SiteLimits], Meta(description="limits of sites from each source of this pool")] = msgspec.field(
         default_factory=dict
     )
+
+
+class Dkim(Section, frozen=True):
+    """Keys of senders' domains."""
+
+    algorithms: Annotated[
+        list[Literal["rsa-sha256", "ed25519-sha256"]],
+        Meta(
+            min_length=1,
+            description="what new keys are for, one key and one DNS record each; rsa-sha256 alone costs a record and a tenth of the"
+            " processor less, and is all that most receivers check",
+        ),
+    ] = msgspec.field(default_factory=lambda: ["rsa-sha256", "ed25519-sha256"])
 
 
 class Dns(Section, frozen=True):

@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from gatepost.settings.delivery import (
     BounceMessages,
+    Dkim,
     Dns,
     Egress,
     Relay,
@@ -27,7 +28,11 @@ from gatepost.settings.delivery import (
     Watch,
 )
 from gatepost.settings.doors import Acme, Database, Http, Https, Secrets, Smtp, Smtps, Tls
+from gatepost.settings.mailboxes import Mailbox, Placement, Seed
 from gatepost.settings.section import Section
+from gatepost.settings.stats import Stats
+from gatepost.settings.telling import Deliverability, Reports, Unusual
+from gatepost.settings.tracking import Tracking
 
 Strictness = Literal["off", "warn", "refuse"]
 OnFailure = Literal["open", "closed"]
@@ -412,6 +417,7 @@ class Settings(Section, frozen=True):
     sources: dict[str, SourceAddress] = msgspec.field(default_factory=dict)
     pools: dict[str, SourcePool] = msgspec.field(default_factory=dict)
     shaping: dict[str, SiteLimits] = msgspec.field(default_factory=dict)
+    dkim: Dkim = Dkim()
     dns: Dns = Dns()
     sites: Sites = Sites()
     bounce_messages: BounceMessages = BounceMessages()
@@ -424,6 +430,14 @@ class Settings(Section, frozen=True):
     webhooks: Webhooks = Webhooks()
     inbound: Inbound = Inbound()
     feedback: Feedback = Feedback()
+    tracking: Tracking = Tracking()
+    mailboxes: dict[str, Mailbox] = msgspec.field(default_factory=dict)
+    seeds: dict[str, Seed] = msgspec.field(default_factory=dict)
+    placement: Placement = Placement()
+    stats: Stats = Stats()
+    deliverability: Deliverability = Deliverability()
+    unusual: Unusual = Unusual()
+    reports: Reports = Reports()
     limits: Limits = Limits()
     rates: Rates = Rates()
     admission: Admission = Admission()

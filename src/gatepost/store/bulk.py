@@ -23,12 +23,14 @@ def insert(conn: Connection, table: sa.Table, rows: Sequence[Row]) -> None:
     Insert rows; none is fine.
 
     Args:
-        rows: By column name, all with the same columns.
+        rows: By column name, all with the same names; what is no column of the table is left out.
 
     Raises:
         sqlalchemy.exc.IntegrityError: One of them breaks a constraint; none is inserted.
     """
-    execute(conn, _insert_into(table), rows)
+    if rows:
+        statement, names = _insert_into(table, tuple(rows[0]))
+        _run(conn, statement, names, rows)
 
 
 def execute(conn: Connection, statement: Any, rows: Sequence[Row]) -> None:
@@ -43,13 +45,17 @@ def execute(conn: Connection, statement: Any, rows: Sequence[Row]) -> None:
         sqlalchemy.exc.IntegrityError: One of them breaks a constraint; none takes effect.
     """
     if rows:
-        text, values_of = _prepared(statement, tuple(rows[0]), conn.dialect)
-        conn.exec_driver_sql(text, [values_of(row) for row in rows])
+        _run(conn, statement, tuple(rows[0]), rows)
+
+
+def _run(conn: Connection, statement: Any, names: tuple[str, ...], rows: Sequence[Row]) -> None:
+    text, values_of = _prepared(statement, names, conn.dialect)
+    conn.exec_driver_sql(text, [values_of(row) for row in rows])
 
 
 @lru_cache(maxsize=100)
-def _insert_into(table: sa.Table) -> sa.Insert:
-    return sa.insert(table)
+def _insert_into(table: sa.Table, names: tuple[str, ...]) -> tuple[sa.Insert, tuple[str, ...]]:
+    return sa.insert(table), tuple(name for name in names if name in table.c)
 
 
 @lru_cache(maxsize=200)
@@ -60,10 +66,19 @@ def _prepared(statement: Any, names: tuple[str, ...], dialect: Dialect) -> tuple
     if not set(order) <= set(names) or len(order) < 2:
         raise ValueError(f"the statement needs {', '.join(order)}; the rows have {', '.join(names)}")
     pick: Callable[[Row], tuple[Any, ...]] = itemgetter(*order)
-    found = [(at, compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect)) for at, name in enumerate(order)]
+    found = [(at, _converter(compiled.binds[name].type, dialect)) for at, name in enumerate(order)]
     converters = [(at, convert) for at, convert in found if convert is not None]
     if not converters:
         return str(compiled), pick
+
+    if len(converters) == 1:
+        [(only, convert_only)] = converters
+
+        def converted_once(row: Row) -> tuple[Any, ...]:
+            values = pick(row)
+            return (*values[:only], convert_only(values[only]), *values[only + 1 :])
+
+        return str(compiled), converted_once
 
     def converted(row: Row) -> tuple[Any, ...]:
         values = list(pick(row))
@@ -72,3 +87,12 @@ def _prepared(statement: Any, names: tuple[str, ...], dialect: Dialect) -> tuple
         return tuple(values)
 
     return str(compiled), converted
+
+
+def _converter(kind: Any, dialect: Dialect) -> Callable[[Any], Any] | None:
+    """Return what a type does to a value on its way; both drivers take bytes and truth values as they are."""
+    implementation = kind.dialect_impl(dialect)
+    if isinstance(implementation, sa.LargeBinary | sa.Boolean):
+        return None
+    found: Callable[[Any], Any] | None = implementation.bind_processor(dialect)
+    return found

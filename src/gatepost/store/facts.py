@@ -5,13 +5,14 @@ What the other side said, transcripts, events' data and captured mail are sealed
 """
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection, Row
 
-from gatepost.domain.event import Event
+from gatepost.domain.event import Event, EventType
 from gatepost.observe import maillog
 from gatepost.store import bulk, feed, sealing
 from gatepost.store.errors import SealBroken
@@ -25,6 +26,7 @@ _PLAIN = tuple(column.name for column in attempt.c if column.name != "sealed")
 _SHOWN = (*_PLAIN, *_SEALED)
 _EVENT = tuple(column.name for column in event.c if column.name != "data")
 
+_private: Final = itemgetter(*_SEALED)
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
 
@@ -46,10 +48,8 @@ def insert_attempts(conn: Connection, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _sealed_attempt(conn: Connection, ring: Keyring, row: dict[str, Any]) -> dict[str, Any]:
-    made = {name: row[name] for name in _PLAIN}
-    private, place = _encode([row[name] for name in _SEALED]), _place(row["message_id"], row["n"], row["number"])
-    made["sealed"] = ring.seal(conn, private, row["tenant_id"], place, day_of_id(row["message_id"]))
-    return made
+    private, place = _encode(_private(row)), _place(row["message_id"], row["n"], row["number"])
+    return {**row, "sealed": ring.seal(conn, private, row["tenant_id"], place, day_of_id(row["message_id"]))}
 
 
 def _place(message_id: str, n: int, number: int) -> str:
@@ -131,6 +131,13 @@ def _opened_attempt(conn: Connection, tenant_id: str, row: Any) -> Sequence[Any]
 
 def _tenant_of(conn: Connection, message_id: str) -> str:
     return conn.execute(sa.select(message.c.tenant_id).where(message.c.id == message_id)).scalar() or ""
+
+
+def has_event(conn: Connection, message_id: str, n: int, kind: EventType) -> bool:
+    """Tell whether something happened to a recipient before."""
+    columns = event.c
+    same = sa.select(columns.id).where(columns.message_id == message_id, columns.n == n, columns.type == kind.value)
+    return conn.execute(same.limit(1)).first() is not None
 
 
 def events_of(conn: Connection, message_id: str) -> list[Row[Any]]:

@@ -52,6 +52,7 @@ class Wanted(NamedTuple):
 
 
 @lru_cache(maxsize=10_000)
+@lru_cache(maxsize=10_000)
 def flow_of(shard: int, lane: int, pool: str, site: str, tenant_id: str) -> int:
     """Number a flow. The same on every machine and in every release: rows in the queue rely on it."""
     digest = hashlib.blake2b(f"{pool}\0{site}\0{tenant_id}".encode(), digest_size=8).digest()

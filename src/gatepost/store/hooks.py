@@ -306,6 +306,12 @@ def page(
     )
 
 
+def count(conn: Connection, webhook_id: str, status: str, at_most: int) -> int:
+    """Count a webhook's hooks of one kind, up to a number."""
+    some = sa.select(hook.c.seq).where(hook.c.webhook_id == webhook_id, hook.c.status == status).limit(at_most).subquery()
+    return int(conn.execute(sa.select(sa.func.count()).select_from(some)).scalar_one())
+
+
 def get(conn: Connection, webhook_id: str, event_id: str) -> Row[Any] | None:
     """Return one hook, as `page` does."""
     found = page(conn, webhook_id, 1, after=event_id + "~")

@@ -1,7 +1,8 @@
 """
 Mail and calls that came back: kept before their sender hears that they were taken, worked on afterwards, then forgotten.
 
-Who works on a row claims it for a while; one that is claimed again and again is poison and is put aside.
+Who works on a row claims it for a while; one that is claimed again and again is poison and is put aside. So is what nobody
+could read, or what speaks of nobody we know: the newest of each, for a person to look at.
 What came is sealed: it may quote people's mail. Not here: what it means (returns).
 """
 
@@ -23,6 +24,12 @@ from gatepost.store.schema import inbound
 CLAIM_MS = 2 * MINUTE
 """Who claimed a row and is silent for so long has lost it."""
 _KEPT_MS = 30 * DAY
+ASIDE = ("quarantined", "unread", "unmatched")
+"""What was put aside: it broke us again and again; nobody could read it; it speaks of nobody we know."""
+MOST_ASIDE = 500
+"""Strangers may write what cannot be read: so many are kept of each kind, the newest."""
+_MOST_OPENED = 256 * 1024
+"""Longer ones are not opened for a list."""
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -117,6 +124,83 @@ def quarantine(conn: Connection, inbound_id: str, detail: str) -> None:
     conn.execute(sa.update(inbound).where(inbound.c.id == inbound_id).values(state="quarantined", detail=detail[:500]))
 
 
+def set_aside(conn: Connection, inbound_id: str, state: str, detail: str) -> None:
+    """
+    Keep a row for people to look at, and forget the oldest when there are too many.
+
+    Args:
+        state: `unread` or `unmatched`.
+    """
+    conn.execute(sa.update(inbound).where(inbound.c.id == inbound_id).values(state=state, detail=detail[:500]))
+    newest = sa.select(inbound.c.id).where(inbound.c.state == state).order_by(inbound.c.id.desc()).limit(MOST_ASIDE)
+    conn.execute(sa.delete(inbound).where(inbound.c.state == state, inbound.c.id.not_in(newest.scalar_subquery())))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aside(Arrived):
+    """
+    What was put aside.
+
+    Attributes:
+        state: One of `ASIDE`.
+        detail: Why, in words.
+        is_open: Details and body are there; else it is too long for a list, or cannot be opened.
+    """
+
+    id: str
+    received_at: Instant
+    state: str
+    detail: str
+    is_open: bool
+
+
+def aside(
+    conn: Connection, limit: int, *, state: str | None = None, after: str | None = None, before: str | None = None
+) -> list[Aside]:  # fmt: skip
+    """List what was put aside, the newest first."""
+    columns = inbound.c
+    body = sa.case((sa.func.length(columns.sealed) <= _MOST_OPENED, columns.sealed), else_=None).label("sealed")
+    plain = (columns.id, columns.kind, columns.source, columns.received_at, columns.state, columns.detail)
+    statement = sa.select(*plain, body).where(columns.state.in_(ASIDE) if state is None else columns.state == state)
+    if before is not None:
+        return [_aside(conn, row) for row in conn.execute(statement.where(columns.id > before).order_by(columns.id).limit(limit))][::-1]
+    if after is not None:
+        statement = statement.where(columns.id < after)
+    return [_aside(conn, row) for row in conn.execute(statement.order_by(columns.id.desc()).limit(limit))]
+
+
+def get_aside(conn: Connection, inbound_id: str) -> Aside | None:
+    """Return one row that was put aside."""
+    row = conn.execute(sa.select(inbound).where(inbound.c.id == inbound_id, inbound.c.state.in_(ASIDE))).one_or_none()
+    return None if row is None else _aside(conn, row)
+
+
+def _aside(conn: Connection, row: Any) -> Aside:
+    details, body, is_open = {}, b"", False
+    if row.sealed is not None:
+        try:
+            opened = sealing.unseal(conn, row.sealed, tenant_id=sealing.GATEWAY, place=f"inbound/{row.id}")
+            (details, body), is_open = msgspec.msgpack.decode(opened), True
+        except SealBroken as error:
+            maillog.trouble("what came back cannot be opened", id=row.id, error=str(error))
+    return Aside(
+        id=row.id, kind=row.kind, source=row.source, received_at=row.received_at, state=row.state, detail=row.detail, details=details,
+        body=body, is_open=is_open,
+    )  # fmt: skip
+
+
+def work_again(conn: Connection, inbound_id: str, now: Instant) -> bool:
+    """Work on what was put aside once more; return whether it was there."""
+    here = sa.and_(inbound.c.id == inbound_id, inbound.c.state.in_(ASIDE))
+    values = {"state": "waiting", "due_at": now, "tries": 0, "claims": 0, "detail": ""}
+    return bool(conn.execute(sa.update(inbound).where(here).values(**values)).rowcount)
+
+
+def forget_aside(conn: Connection, inbound_id: str) -> bool:
+    """Forget what was put aside; return whether it was there."""
+    return bool(conn.execute(sa.delete(inbound).where(inbound.c.id == inbound_id, inbound.c.state.in_(ASIDE))).rowcount)
+
+
 def counts(conn: Connection) -> dict[str, int]:
     """Count rows by state."""
     return {state: int(number) for state, number in conn.execute(sa.select(inbound.c.state, sa.func.count()).group_by(inbound.c.state))}
@@ -124,4 +208,4 @@ def counts(conn: Connection) -> dict[str, int]:
 
 def purge(conn: Connection, now: Instant) -> None:
     """Remove what was put aside long ago."""
-    conn.execute(sa.delete(inbound).where(inbound.c.state == "quarantined", inbound.c.received_at < now - _KEPT_MS))
+    conn.execute(sa.delete(inbound).where(inbound.c.state.in_(ASIDE), inbound.c.received_at < now - _KEPT_MS))

@@ -7,6 +7,8 @@ is read. One that cannot be opened shows a placeholder in lists, and is told to 
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -16,10 +18,13 @@ from sqlalchemy import Connection, Row
 from gatepost import ids
 from gatepost.clock import Instant
 from gatepost.domain.address import InvalidAddress, parse_address
+from gatepost.domain.recipient import Status
+from gatepost.domain.stats import Labels
 from gatepost.observe import maillog
 from gatepost.store import bulk, sealing
 from gatepost.store.errors import SealBroken
 from gatepost.store.keyring import Keyring
+from gatepost.store.listed import as_parameter, is_listed
 from gatepost.store.schema import body, message, message_tag, recipient
 from gatepost.store.sealing import UNREADABLE, day_of_id
 
@@ -32,6 +37,7 @@ _PLAIN_RECIPIENT = tuple(column.name for column in recipient.c if column.name no
 _SHOWN_RECIPIENT = (*_PLAIN_RECIPIENT, "address", "orcpt", "last_reply")
 _UNREADABLE_MESSAGE: tuple[Any, ...] = (UNREADABLE, UNREADABLE, UNREADABLE, "", {}, {})
 
+_private: Final = itemgetter(*SEALED)
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
 
@@ -63,9 +69,7 @@ def insert(
 
 
 def _sealed_message(conn: Connection, ring: Keyring, row: dict[str, Any], tenant_id: str, day: int) -> dict[str, Any]:
-    made = {name: row[name] for name in _PLAIN}
-    made["sealed"] = ring.seal(conn, _encode([row[name] for name in SEALED]), tenant_id, f"message/{row['id']}", day)
-    return made
+    return {**row, "sealed": ring.seal(conn, _encode(_private(row)), tenant_id, f"message/{row['id']}", day)}
 
 
 def _sealed_body(conn: Connection, ring: Keyring, row: dict[str, Any], tenant_id: str, day: int) -> dict[str, Any]:
@@ -79,13 +83,14 @@ def _place_of_body(message_id: str, encoding: str) -> str:
 
 
 def _sealed_recipient(conn: Connection, ring: Keyring, row: dict[str, Any], tenant_id: str, day: int) -> dict[str, Any]:
-    made = {name: row[name] for name in _PLAIN_RECIPIENT if name != "route"}
-    made["route"] = row.get("route")
     place = f"recipient/{row['message_id']}/{row['n']}"
-    made["sealed"] = ring.seal(conn, _encode((row["address"], row["orcpt"])), tenant_id, place, day)
-    made["address_hash"] = sealing.keyed_hash(conn, row["address_key"])
-    made["reply_sealed"] = _sealed_reply(conn, ring, row["last_reply"], tenant_id, place, day)
-    return made
+    return {
+        "route": None,
+        **row,
+        "sealed": ring.seal(conn, _encode((row["address"], row["orcpt"])), tenant_id, place, day),
+        "address_hash": ring.hash_text(conn, row["address_key"]),
+        "reply_sealed": _sealed_reply(conn, ring, row["last_reply"], tenant_id, place, day),
+    }
 
 
 def _sealed_reply(conn: Connection, ring: Keyring, reply: str | None, tenant_id: str, place: str, day: int) -> bytes | None:
@@ -102,6 +107,7 @@ class Material(NamedTuple):
 
     Attributes:
         broken: Why the message cannot be opened; what was sealed is empty then.
+        labels: What its numbers are kept by.
     """
 
     id: str
@@ -117,25 +123,32 @@ class Material(NamedTuple):
     envelope_from: str
     options: dict[str, Any]
     broken: SealBroken | None = None
+    labels: Labels | None = None
 
 
-_MATERIAL = (
-    sa.select(
-        message.c.id,
-        message.c.tenant_id,
-        message.c.created_at,
-        message.c.source,
-        message.c.from_domain,
-        message.c.is_8bit,
-        message.c.is_smtputf8,
-        message.c.route,
-        body.c.encoding,
-        body.c.data,
-        message.c.sealed,
+@cache
+def _material_of(dialect: str) -> sa.Select[Any]:
+    """Make the statement once: making it costs more than running it."""
+    return (
+        sa.select(
+            message.c.id,
+            message.c.tenant_id,
+            message.c.created_at,
+            message.c.source,
+            message.c.from_domain,
+            message.c.is_8bit,
+            message.c.is_smtputf8,
+            message.c.route,
+            body.c.encoding,
+            body.c.data,
+            message.c.sealed,
+            message.c.stream,
+            sa.type_coerce(message.c.tags, sa.Text),
+            message.c.scheduled_at,
+        )
+        .join(body, body.c.message_id == message.c.id)
+        .where(is_listed(message.c.id, dialect))
     )
-    .join(body, body.c.message_id == message.c.id)
-    .where(message.c.id.in_(sa.bindparam("ids", expanding=True)))
-)
 
 
 def materials(conn: Connection, message_ids: Sequence[str], max_bytes: int) -> dict[str, Material]:
@@ -145,11 +158,12 @@ def materials(conn: Connection, message_ids: Sequence[str], max_bytes: int) -> d
     Args:
         max_bytes: With so many bytes of bodies loaded, the rest is left out.
     """
-    ring = sealing.keyring_of(conn)
+    ring, dialect = sealing.keyring_of(conn), conn.dialect.name
     found: dict[str, Material] = {}
     size = 0
     for start in range(0, len(message_ids), _CHUNK):
-        for row in conn.execute(_MATERIAL, {"ids": list(message_ids[start : start + _CHUNK])}):
+        listed = as_parameter(message_ids[start : start + _CHUNK], dialect)
+        for row in conn.execute(_material_of(dialect), {"listed": listed}):
             found[row[0]] = _material(conn, ring, row)
             size += len(row.data)
         if size >= max_bytes:
@@ -159,12 +173,14 @@ def materials(conn: Connection, message_ids: Sequence[str], max_bytes: int) -> d
 
 def _material(conn: Connection, ring: Keyring, row: Any) -> Material:
     message_id, tenant_id = row[0], row[1]
+    tags = row[12]
+    labels = Labels(row[4], row[11], "" if tags == "[]" else tags, "", row[13] or row[2])
     try:
         data = ring.unseal(conn, row[9], tenant_id, _place_of_body(message_id, row[8]))
         opened = _decode(ring.unseal(conn, row[10], tenant_id, f"message/{message_id}"))
     except SealBroken as error:
-        return Material._make([*row[:9], b"", "", {}, error])
-    return Material._make([*row[:9], data, opened[0], opened[5], None])
+        return Material._make([*row[:9], b"", "", {}, error, labels])
+    return Material._make([*row[:9], data, opened[0], opened[5], None, labels])
 
 
 def has_recipient(conn: Connection, tenant_id: str, message_ids: Sequence[str], keys: Sequence[str]) -> bool:
@@ -207,17 +223,20 @@ class RecipientFacts(NamedTuple):
     route: str | None = None
 
 
+@cache
+def _facts_of(dialect: str) -> sa.Select[Any]:
+    columns = recipient.c
+    statement = sa.select(columns.message_id, columns.n, columns.notify, columns.tenant_id, columns.sealed, columns.route)
+    return statement.where(is_listed(columns.message_id, dialect))
+
+
 def addresses(conn: Connection, message_ids: Sequence[str]) -> dict[tuple[str, int], RecipientFacts]:
     """Load the addresses of some messages' recipients."""
-    ring = sealing.keyring_of(conn)
-    columns = recipient.c
+    ring, dialect = sealing.keyring_of(conn), conn.dialect.name
     found: dict[tuple[str, int], RecipientFacts] = {}
     for start in range(0, len(message_ids), _CHUNK):
-        chunk = list(message_ids[start : start + _CHUNK])
-        statement = sa.select(columns.message_id, columns.n, columns.notify, columns.tenant_id, columns.sealed, columns.route).where(
-            columns.message_id.in_(chunk)
-        )
-        for message_id, n, notify, tenant_id, sealed, route in conn.execute(statement):
+        listed = as_parameter(message_ids[start : start + _CHUNK], dialect)
+        for message_id, n, notify, tenant_id, sealed, route in conn.execute(_facts_of(dialect), {"listed": listed}):
             try:
                 address, orcpt = _decode(ring.unseal(conn, sealed, tenant_id, f"recipient/{message_id}/{n}"))
                 found[message_id, n] = RecipientFacts(message_id, n, notify, address, orcpt, None, route)
@@ -246,6 +265,16 @@ def update_recipients(conn: Connection, rows: Sequence[dict[str, Any]]) -> None:
     if rows:
         ring = sealing.keyring_of(conn)
         bulk.execute(conn, _UPDATE_RECIPIENT, [_new_state(conn, ring, row) for row in rows])
+
+
+def statuses(conn: Connection, keys: Sequence[tuple[str, int]]) -> dict[tuple[str, int], Status]:
+    """Return the states of some recipients (message, number), and let nobody else change them in this transaction."""
+    columns, found = recipient.c, {}
+    for start in range(0, len(keys), _CHUNK):
+        statement = sa.select(columns.message_id, columns.n, columns.status).with_for_update()
+        chosen = statement.where(sa.tuple_(columns.message_id, columns.n).in_(keys[start : start + _CHUNK]))
+        found.update({(message_id, n): Status(status) for message_id, n, status in conn.execute(chosen)})
+    return found
 
 
 def set_sites(conn: Connection, rows: Sequence[tuple[str, int, str]]) -> None:

@@ -4,9 +4,22 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from gatepost import ids
-from gatepost.store.schema import api_key, domain, membership, message, oauth_client, suppression, webhook
+from gatepost.store.schema import (
+    api_key,
+    domain,
+    membership,
+    message,
+    oauth_client,
+    placement_test,
+    report_subscription,
+    suppression,
+    webhook,
+)
 
-_TABLES = {"msg": message, "dom": domain, "key": api_key, "oac": oauth_client, "sup": suppression, "whk": webhook}
+_TABLES = {
+    "msg": message, "dom": domain, "key": api_key, "oac": oauth_client, "sup": suppression, "whk": webhook, "plc": placement_test,
+    "rps": report_subscription,
+}  # fmt: skip
 
 
 def owners_of(conn: Connection, identity: str) -> frozenset[str]:

@@ -55,9 +55,7 @@ def _key(row: Due) -> dict[str, Any]:
 
 def delete(conn: Connection, rows: Iterable[Due]) -> None:
     """Remove rows by their whole key; rows that are gone already do not matter."""
-    keys = [_key(row) for row in rows]
-    if keys:
-        conn.execute(_DELETE, keys)
+    bulk.execute(conn, _DELETE, [_key(row) for row in rows])
 
 
 def shards_with_rows(conn: Connection) -> list[int]:
@@ -203,14 +201,22 @@ def present(conn: Connection, rows: Sequence[Due]) -> set[tuple[str, int, int]]:
     Returns:
         Message, recipient number and attempt number.
     """
-    found: set[tuple[str, int, int]] = set()
-    for start in range(0, len(rows), 250):
-        keys = [(row.message_id, row.n) for row in rows[start : start + 250]]
-        statement = sa.select(queue.c.message_id, queue.c.n, queue.c.attempt).where(sa.tuple_(queue.c.message_id, queue.c.n).in_(keys))
-        if conn.dialect.name == "postgresql":
-            statement = statement.with_for_update()
-        found |= {(message_id, n, attempt) for message_id, n, attempt in conn.execute(statement)}
-    return found
+    if conn.dialect.name == "postgresql":
+        values: dict[str, Any] = {"messages": [row.message_id for row in rows], "numbers": [row.n for row in rows]}
+        found = conn.execute(_PRESENT_ON_POSTGRES, values)
+    else:
+        found = conn.execute(_PRESENT_ON_SQLITE, {"keys": msgspec.json.encode([(row.message_id, row.n) for row in rows]).decode()})
+    return {(message_id, n, attempt) for message_id, n, attempt in found}
+
+
+_PRESENT_ON_SQLITE = sa.text(
+    "SELECT q.message_id, q.n, q.attempt FROM json_each(:keys) w CROSS JOIN queue q ON q.message_id = w.value ->> 0 AND q.n = w.value ->> 1"
+)
+_PRESENT_ON_POSTGRES = sa.text(
+    "SELECT q.message_id, q.n, q.attempt FROM unnest(CAST(:messages AS text[]), CAST(:numbers AS integer[])) AS w(message_id, n)"
+    " JOIN queue q ON q.message_id = w.message_id AND q.n = w.n FOR UPDATE OF q"
+)
+"""Their texts are the same for any number of rows."""
 
 
 def held_by_tenant(conn: Connection) -> dict[str, int]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.dialects import postgresql, sqlite
@@ -149,7 +150,15 @@ def _writing(dialect: str) -> Any:
 
 
 def _row(place: Place, meter: Meter, level: Level, now: Instant) -> dict[str, Any]:
-    return {**place._asdict(), "used": level.filled, "at": level.at, "expires_at": meter.kept_until(now)}
+    return {
+        "subject": place.subject,
+        "resource": place.resource,
+        "per": place.per,
+        "starts_at": place.starts_at,
+        "used": level.filled,
+        "at": level.at,
+        "expires_at": meter.kept_until(now),
+    }
 
 
 def _insert(dialect: str) -> Any:
@@ -186,19 +195,18 @@ def admit(conn: Connection, meter: Meter, resource: str, wanted: Mapping[str, in
 
 
 def _levels(conn: Connection, resource: str, meter: Meter, subjects: Sequence[str]) -> dict[str, Level]:
-    found: dict[str, Level] = {}
-    for start in range(0, len(subjects), _AT_ONCE):
-        wanted = {"subjects": subjects[start : start + _AT_ONCE], "resource": resource, "per": meter.per.value}
-        found.update({subject: Level(used, at) for subject, used, at in conn.execute(_OF_SUBJECTS, wanted)})
-    return found
+    wanted: dict[str, Any] = {"resource": resource, "per": meter.per.value}
+    if conn.dialect.name == "postgresql":
+        statement, wanted["subjects"] = _ON_POSTGRES, list(subjects)
+    else:
+        statement, wanted["subjects"] = _ON_SQLITE, msgspec.json.encode(subjects).decode()
+    return {subject: Level(used, at) for subject, used, at in conn.execute(statement, wanted)}
 
 
-_OF_SUBJECTS = sa.select(quota.c.subject, quota.c.used, quota.c.at).where(
-    quota.c.subject.in_(sa.bindparam("subjects", expanding=True)),
-    quota.c.resource == sa.bindparam("resource"),
-    quota.c.per == sa.bindparam("per"),
-    quota.c.starts_at == 0,
-)
+_OF_SUBJECTS = "SELECT subject, used, at FROM quota WHERE subject {some} AND resource = :resource AND per = :per AND starts_at = 0"
+_ON_POSTGRES = sa.text(_OF_SUBJECTS.format(some="= ANY(CAST(:subjects AS text[]))"))
+_ON_SQLITE = sa.text(_OF_SUBJECTS.format(some="IN (SELECT value FROM json_each(:subjects))"))
+"""Their texts are the same for any number of subjects."""
 
 
 @cache

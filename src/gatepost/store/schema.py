@@ -34,6 +34,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.schema import SchemaItem
 
 from gatepost.domain.recipient import Status
+from gatepost.domain.stats import FIELDS
 
 metadata = MetaData(
     naming_convention={
@@ -342,9 +343,37 @@ suppression = _table(
     Column("stream", Key, primary_key=True),  # empty: every stream
     Column("id", Key, nullable=False, unique=True),
     Column("reason", Text, nullable=False),
+    Column("source", Text, nullable=False),  # who said so: relay:NAME, mail …; empty is a person, or a refusal at delivery
     Column("sealed", LargeBinary, nullable=False),  # address, note
     Column("created_at", Instant, nullable=False),
     Column("expires_at", Instant),
+)
+
+# What follows from a suppression: mail that waits is ended, providers' lists are told
+
+suppression_due = _table(
+    "suppression_due",  # suppressed lately: mail that waits for these addresses has to be looked for
+    Column("tenant_id", Key, primary_key=True),
+    Column("address_hash", Key, primary_key=True),
+    Column("created_at", Instant, nullable=False),
+    Column("due_at", Instant, nullable=False, index=True),
+)
+
+suppression_lift = _table(
+    "suppression_lift",  # suppressions that a person lifted: what a provider said before does not count any more
+    Column("tenant_id", Key, primary_key=True),
+    Column("address_hash", Key, primary_key=True),
+    Column("id", Key, nullable=False, unique=True),
+    Column("lifted_at", Instant, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),  # address
+)
+
+relay_list = _table(
+    "relay_list",  # how far a provider's own suppression list is read, and how far it is told: store.relay_lists
+    Column("relay", Key, primary_key=True),
+    Column("due_at", Instant, nullable=False),
+    Column("state", Json, nullable=False),  # domain.relay_list.ListState without the cursor
+    Column("cursor_sealed", LargeBinary, nullable=False),  # it may name an address
 )
 
 message = _table(
@@ -469,6 +498,7 @@ stream = _table(
     Column("retry", Text),
     Column("route", Text),
     Column("window", Json),  # of sending: days, from, until, zone
+    Column("tracking", Json),  # domain.engagement.Tracking: only what is on
     Column("created_at", Instant, nullable=False),
     Column("changed_at", Instant, nullable=False),
 )
@@ -821,7 +851,7 @@ inbound = _table(
     Column("sealed", LargeBinary, nullable=False),  # details, body
     Index("ix_inbound_state_due_at", "state", "due_at"),
     CheckConstraint("kind IN ('mail', 'hook')", name="kind"),
-    CheckConstraint("state IN ('waiting', 'quarantined')", name="state"),
+    CheckConstraint("state IN ('waiting', 'quarantined', 'unread', 'unmatched')", name="state"),
     has_rowid=True,
 )
 
@@ -835,4 +865,184 @@ domain_report = _table(
     Index("ix_domain_report_domain_kind_received_at", "domain", "kind", "received_at"),
     CheckConstraint("kind IN ('dmarc', 'tls')", name="kind"),
     has_rowid=True,
+)
+
+# --- numbers: store.rollups
+
+rollup_delta = _table(
+    "rollup_delta",  # what a transaction counted, until it is added to the rollups: nobody waits for anybody
+    Column("id", Key, primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+)
+
+rollup = _table(
+    "rollup",
+    Column("cube", SmallInteger, primary_key=True, autoincrement=False),  # what the label is: nothing, a site, a tag, a template
+    Column("span", SmallInteger, primary_key=True, autoincrement=False),  # how long: five minutes, an hour, a day (UTC), seven days
+    Column("tenant_id", Key, primary_key=True),
+    Column("at", Instant, primary_key=True, autoincrement=False),
+    Column("domain", Key, primary_key=True),
+    Column("stream", Key, primary_key=True),
+    Column("road", Key, primary_key=True),
+    Column("source", Key, primary_key=True),
+    Column("label", Key, primary_key=True),
+    *(Column(name, Integer) for name in FIELDS),  # NULL is 0: it takes no room
+)
+
+rollup_kept = _table(
+    "rollup_kept",  # since when there are rows of a span; a little later than the truth, for who reads while some are removed
+    Column("span", SmallInteger, primary_key=True, autoincrement=False),
+    Column("since", Instant, nullable=False),
+)
+
+# --- what senders' teams are told: store.scores, store.unusual, store.report_subscriptions
+
+deliverability_score = _table(
+    "deliverability_score",
+    Column("domain_id", Key, primary_key=True),
+    Column("day", Key, primary_key=True),  # 2026-11-24, UTC; today's is written anew now and then
+    Column("tenant_id", Key, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("score", Integer),  # NULL: nothing is known
+    Column("report", Json, nullable=False),  # policy.deliverability.Score
+)
+
+_IS_OPEN = text("closed_at IS NULL")
+
+unusual_change = _table(
+    "unusual_change",  # rates that left their own history, and when they came back
+    Column("id", Key, primary_key=True),
+    Column("tenant_id", Key, nullable=False),
+    Column("metric", Key, nullable=False),
+    Column("scope", Key, nullable=False),  # tenant, domain, stream, relay
+    Column("name", Key, nullable=False),  # which one; empty for a tenant
+    Column("span", Key, nullable=False),  # hour, day
+    Column("opened_at", Instant, nullable=False),
+    Column("seen_at", Instant, nullable=False),
+    Column("closed_at", Instant),
+    Column("report", Json, nullable=False),  # expected, seen, worst, recipients, detail, advice
+    Index("ix_unusual_change_tenant_id_id", "tenant_id", "id"),
+    Index(
+        "uq_unusual_change_open", "tenant_id", "metric", "scope", "name", "span", unique=True, sqlite_where=_IS_OPEN,
+        postgresql_where=_IS_OPEN,
+    ),
+)  # fmt: skip
+
+report_subscription = _table(
+    "report_subscription",
+    Column("id", Key, primary_key=True),
+    Column("tenant_id", Key, nullable=False),
+    Column("kind", Key, nullable=False),
+    Column("address_hash", Key, nullable=False),
+    Column("person_id", Key, index=True),
+    Column("sealed", LargeBinary, nullable=False),  # address
+    Column("zone", Text, nullable=False),
+    Column("hour", SmallInteger, nullable=False),
+    Column("weekday", SmallInteger, nullable=False),
+    Column("domains", Json, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("changed_at", Instant, nullable=False),
+    Column("next_at", Instant, nullable=False),
+    Column("told_until", Instant, nullable=False),  # end of the last period that was told of
+    Column("ended_at", Instant),
+    Column("ended_by", Text, nullable=False),
+    UniqueConstraint("tenant_id", "kind", "address_hash"),
+    Index("ix_report_subscription_next_at", "next_at", sqlite_where=text("ended_at IS NULL"), postgresql_where=text("ended_at IS NULL")),
+    CheckConstraint("kind IN ('bounces', 'complaints', 'weekly')", name="kind"),
+)
+
+report_sending = _table(
+    "report_sending",  # one report of one period to one receiver: whoever inserts the row sends it
+    Column("subscription_id", Key, primary_key=True),
+    Column("period", Key, primary_key=True),
+    Column("tenant_id", Key, nullable=False),
+    Column("state", Key, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("first_at", Instant, nullable=False),
+    Column("claimed_at", Instant, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("message_id", Key),
+    Column("detail", Text, nullable=False),
+    Index("ix_report_sending_state_claimed_at", "state", "claimed_at"),
+    CheckConstraint("state IN ('claimed', 'sent', 'empty', 'failed')", name="state"),
+)
+
+# Mailboxes over IMAP: abuse mailboxes, and where test mail landed
+
+mailbox = _table(
+    "mailbox",  # how an abuse mailbox is doing: store.mailboxes
+    Column("name", Key, primary_key=True),
+    Column("checked_at", Instant, nullable=False),
+    Column("due_at", Instant, nullable=False),
+    Column("failing_since", Instant),
+    Column("failures", Integer, nullable=False),  # in a row
+    Column("detail", Text, nullable=False),
+)
+
+mailbox_letter = _table(
+    "mailbox_letter",  # mail of an abuse mailbox that was stored, or left; an IMAP message is known by these three
+    Column("mailbox", Key, primary_key=True),  # a hash of server, user and folder
+    Column("uid_validity", BigInteger, primary_key=True, autoincrement=False),
+    Column("uid", BigInteger, primary_key=True, autoincrement=False),
+    Column("state", Text, nullable=False),
+    Column("digest", Key, nullable=False),  # a keyed hash of its content: the same mail under a new UIDVALIDITY is not read again
+    Column("stored_at", Instant, nullable=False),
+    Column("marked_at", Instant),  # when the mailbox was told
+    Index("ix_mailbox_letter_mailbox_digest", "mailbox", "digest"),
+    CheckConstraint("state IN ('stored', 'again', 'too_large', 'unreadable')", name="state"),
+)
+
+placement_test = _table(
+    "placement_test",  # mail to our own mailboxes at providers: store.placement
+    Column("id", Key, primary_key=True),
+    Column("tenant_id", Key, nullable=False),
+    Column("domain", Key, nullable=False),  # the sender's
+    Column("created_at", Instant, nullable=False),
+    Column("deadline_at", Instant, nullable=False),
+    Column("finished_at", Instant),
+    Column("marker", Key, nullable=False),  # random; in a header of its mail
+    Column("occasion", Key, unique=True),  # of a daily one: sent once, by whichever process
+    Column("sealed", LargeBinary, nullable=False),  # sender, subject
+    Index("ix_placement_test_tenant_id_domain_created_at", "tenant_id", "domain", "created_at"),
+)
+
+placement_result = _table(
+    "placement_result",  # one seed of a test
+    Column("test_id", Key, primary_key=True),
+    Column("seed", Key, primary_key=True),
+    Column("provider", Text, nullable=False),
+    Column("message_id", Key),
+    Column("outcome", Key, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("folder", Text, nullable=False),
+    Column("found_at", Instant),
+    Column("after_ms", BigInteger),
+    Column("authserv_id", Text, nullable=False),
+    Column("spf", Text),
+    Column("dkim", Text),
+    Column("dmarc", Text),
+    Index("ix_placement_result_waiting", "test_id", sqlite_where=text("outcome = 'waiting'"), postgresql_where=text("outcome = 'waiting'")),
+    CheckConstraint("outcome IN ('waiting', 'inbox', 'spam', 'missing', 'unknown')", name="outcome"),
+)
+
+# What recipients do with tracked mail: store.engagement
+
+message_links = _table(
+    "message_links",  # where a tracked message's links lead; a token names one of them
+    Column("message_id", Key, primary_key=True),
+    Column("tenant_id", Key, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),  # targets, a list
+    Column("ends_at", Instant, nullable=False, index=True),
+)
+
+engagement = _table(
+    "engagement",  # how often each recipient did something, by who it was; events tell each time
+    Column("message_id", Key, primary_key=True),
+    Column("n", Integer, primary_key=True, autoincrement=False),
+    Column("kind", Key, primary_key=True),  # opened, clicked, unsubscribed
+    Column("visitor", Key, primary_key=True),  # counted: whom the settings count; else a class: proxy, prefetch, bot
+    Column("link", Key, primary_key=True),  # of a click; empty: of any link
+    Column("first_at", Instant, nullable=False),
+    Column("last_at", Instant, nullable=False),
+    Column("total", Integer, nullable=False),
 )

@@ -205,7 +205,8 @@ def _quoted(path: Path) -> str:
 
 
 def _pragmas(*, is_writer: bool) -> list[str]:
-    shared = [f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}", "PRAGMA cache_size=-16000"]
+    # the system keeps pages, too, and once for all readers
+    shared = [f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}", f"PRAGMA cache_size={-16000 if is_writer else -2000}"]
     if not is_writer:
         return [*shared, "PRAGMA query_only=1"]
     return [

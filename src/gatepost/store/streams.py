@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from gatepost.clock import Instant
+from gatepost.domain.engagement import read_tracking, tracking_as_dict
 from gatepost.domain.message import Lane
 from gatepost.domain.stream import Stream, read_window, window_as_dict
 from gatepost.store import tenants
@@ -31,7 +32,8 @@ def write(conn: Connection, tenant_id: str, made: Stream, now: Instant) -> None:
     """Make a stream, or change it."""
     values = {
         "lane": int(made.lane), "ttl_s": made.ttl_s, "retry": made.retry, "route": made.route,
-        "window": window_as_dict(made.window) if made.window else None, "changed_at": now,
+        "window": window_as_dict(made.window) if made.window else None, "tracking": tracking_as_dict(made.tracking) or None,
+        "changed_at": now,
     }  # fmt: skip
     here = sa.and_(stream.c.tenant_id == tenant_id, stream.c.name == made.name)
     if not conn.execute(sa.update(stream).where(here).values(**values)).rowcount:
@@ -55,4 +57,7 @@ def is_used(conn: Connection, tenant_id: str, name: str) -> bool:
 
 def _read(row: Any) -> Stream:
     window = read_window(row.window) if row.window else None
-    return Stream(name=row.name, lane=Lane(row.lane), ttl_s=row.ttl_s, retry=row.retry, route=row.route, window=window)
+    return Stream(
+        name=row.name, lane=Lane(row.lane), ttl_s=row.ttl_s, retry=row.retry, route=row.route, window=window,
+        tracking=read_tracking(row.tracking),
+    )  # fmt: skip

@@ -1,7 +1,7 @@
 """What was accepted, by tenant, day, route and node: counted in the transaction that accepts it, so it is never off by one."""
 
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -40,7 +40,7 @@ def count(conn: Connection, used: Mapping[Where, Used]) -> None:
     if not used:
         return
     rows = [
-        {**where._asdict(), **dict(zip(_AMOUNTS, astuple(one), strict=True))}
+        {**where._asdict(), "messages": one.messages, "recipients": one.recipients, "bytes": one.bytes, "cost_micros": one.cost_micros}
         for where, one in sorted(used.items(), key=lambda item: item[0])
     ]
     bulk.execute(conn, _adding(conn.dialect.name), rows)

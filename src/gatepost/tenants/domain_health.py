@@ -37,7 +37,7 @@ from gatepost.settings import Settings
 from gatepost.store import facts, health, tenants, usage
 from gatepost.store.engine import Engine
 from gatepost.store.health import DomainRow
-from gatepost.tenants.domain_survey import Registry, survey, ways_of
+from gatepost.tenants.domain_survey import Policies, Registry, survey, ways_of
 from gatepost.tenants.domains import Domains, canonical_name
 from gatepost.tenants.source_health import SourceHealth, SourceReport
 
@@ -82,6 +82,7 @@ class Overview:
     state: str = ""
     checked_at: Instant | None = None
     score: int | None = None
+    next_step: str = ""
 
 
 class DomainHealth:
@@ -89,11 +90,12 @@ class DomainHealth:
 
     def __init__(
         self, engine: Engine, clock: Clock, lookup: Lookup, domains: Domains, sources: SourceHealth, settings: Settings, *,
-        registry: Registry | None = None, chance: Callable[[], float] = random.random,
+        registry: Registry | None = None, policies: Policies | None = None, chance: Callable[[], float] = random.random,
     ) -> None:  # fmt: skip
         """
         Args:
             settings: With host names filled in.
+            policies: Fetches MTA-STS policies; None fetches none.
             chance: From 0 to 1: spreads the looks over time.
         """
         self._engine = engine
@@ -103,6 +105,7 @@ class DomainHealth:
         self._sources = sources
         self._settings = settings
         self._registry = registry
+        self._policies = policies
         self._chance = chance
 
     async def get(self, tenant_id: str, id_or_name: str, *, is_fresh: bool = False) -> Health:
@@ -128,9 +131,12 @@ class DomainHealth:
             sources=await self._sources.known(), compliance=told,
         )  # fmt: skip
 
-    async def overview(self, tenant_id: str) -> list[Overview]:
+    async def overview(self, tenant_id: str, names: frozenset[str] | None = None) -> list[Overview]:
         """
         Return what is known of a tenant's domains, by name; nobody looks.
+
+        Args:
+            names: Only these; None is all.
 
         Raises:
             StorageUnavailable: The database cannot be used now.
@@ -139,7 +145,8 @@ class DomainHealth:
         rows = await self._engine.read(lambda conn: health.tenant_rows(conn, tenant_id))
         of_sources = await self._of_sources()
         traffic = await self._traffic(tenant_id)
-        return [_overview(domain, rows.get(domain.id), of_sources, traffic) for domain in domains]
+        wanted = [domain for domain in domains if names is None or domain.name in names]
+        return [_overview(domain, rows.get(domain.id), of_sources, traffic) for domain in wanted]
 
     async def _of_sources(self) -> list[Check]:
         """Return what is known of the addresses that this mail leaves from; by relays it leaves from theirs."""
@@ -180,7 +187,7 @@ class DomainHealth:
         try:
             async with asyncio.timeout(_PATIENCE_S):
                 found = await survey(
-                    self._lookup, domain, signing, now=self._clock.now(), registry=self._registry,
+                    self._lookup, domain, signing, now=self._clock.now(), registry=self._registry, policies=self._policies,
                     ways=ways_of(self._settings, self._sources.senders),
                 )  # fmt: skip
         except TimeoutError:
@@ -209,8 +216,8 @@ def _checks_of(row: DomainRow) -> list[Check]:
 def _overview(domain: Domain, row: DomainRow | None, of_sources: Sequence[Check], traffic: Traffic) -> Overview:
     if row is None:
         return Overview(domain=domain)
-    score = compliance.evaluate([*_checks_of(row), *of_sources], traffic).score
-    return Overview(domain=domain, state=row.state, checked_at=row.checked_at, score=score)
+    told = compliance.evaluate([*_checks_of(row), *of_sources], traffic)
+    return Overview(domain=domain, state=row.state, checked_at=row.checked_at, score=told.score, next_step=told.next_step)
 
 
 def _most_per_day(conn: Connection, tenant_id: str, now: Instant) -> int:

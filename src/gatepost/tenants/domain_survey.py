@@ -13,15 +13,17 @@ from urllib.parse import urlsplit
 
 from gatepost.clock import Instant
 from gatepost.domain.route import RoadKind, roads_of
-from gatepost.domain.tenant import DkimKey, Domain
+from gatepost.domain.tenant import DkimKey, Domain, DomainStatus
 from gatepost.net.dns import NoDomain, NoTexts, TextAnswer, Texts
 from gatepost.net.lookup import Found, Looked, Lookup, settle
+from gatepost.net.mta_sts_fetch import PolicyUnavailable
 from gatepost.policy.domain_checks import DomainFacts, KeyFacts
 from gatepost.settings import Settings
 from gatepost.tenants.dns_records import status_of
 from gatepost.tenants.source_health import Sender, reply_of
 from gatepost.wire import dmarc, spf
 from gatepost.wire.dkim import dns_record
+from gatepost.wire.mta_sts import Policy, find_record
 from gatepost.wire.questions import Reply
 from gatepost.wire.spf import Verdict
 
@@ -37,6 +39,19 @@ class Registry(Protocol):
 
     async def expires_at(self, domain: str) -> Instant | None:
         """Return when a domain's registration ends; None when it is not known."""
+        ...
+
+
+class Policies(Protocol):
+    """Fetches MTA-STS policies."""
+
+    async def fetch(self, domain: str) -> Policy:
+        """
+        Fetch a domain's policy.
+
+        Raises:
+            PolicyUnavailable: There is none that counts.
+        """
         ...
 
 
@@ -82,6 +97,7 @@ async def survey(
     ways: Ways,
     envelope_domain: str = "",
     registry: Registry | None = None,
+    policies: Policies | None = None,
 ) -> DomainFacts:
     """
     Ask DNS about a domain. Total: what is not answered is said so in the facts.
@@ -89,20 +105,32 @@ async def survey(
     Args:
         keys: The keys whose records are looked for.
         envelope_domain: Domain of the reverse-path; empty is the domain itself.
+        policies: Fetches MTA-STS policies, for verified domains only: nobody else's word makes us ask a host. None fetches none.
     """
     name, envelope = domain.name, envelope_domain or domain.name
     found, walked, own, replies = await asyncio.gather(
         settle(spf.survey(envelope), lookup), settle(dmarc.discover(name), lookup), _keys(lookup, name, keys), _replies(lookup, name)
     )  # fmt: skip
     mx, sts, tls_reports, address = replies
+    policy, trouble = await _policy(policies, domain, sts)
     return DomainFacts(
         name=name, now=now, keys=own, spf=found, dmarc=walked, envelope_domain=envelope, mx=mx, has_address=bool(address), sts=sts,
-        tls_reports=tls_reports, relay_includes=ways.includes, senders=await _senders(lookup, envelope, ways.senders),
+        sts_policy=policy, sts_trouble=trouble, tls_reports=tls_reports, relay_includes=ways.includes,
+        senders=await _senders(lookup, envelope, ways.senders),
         has_direct_road=ways.has_direct_road, has_relay_road=ways.has_relay_road,
         takes_reports=await _consents(lookup, walked),
         envelope_organization=walked.organization if envelope == name else (await settle(dmarc.discover(envelope), lookup)).organization,
         expires_at=None if registry is None else await registry.expires_at(walked.organization or name),
     )  # fmt: skip
+
+
+async def _policy(policies: Policies | None, domain: Domain, sts: Reply) -> tuple[Policy | None, str]:
+    if policies is None or domain.status is not DomainStatus.VERIFIED or sts is None or find_record(sts) is None:
+        return None, ""
+    try:
+        return await policies.fetch(domain.name), ""
+    except PolicyUnavailable as error:
+        return None, str(error)[:300]
 
 
 async def _replies(lookup: Lookup, name: str) -> list[Reply]:

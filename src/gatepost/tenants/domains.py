@@ -52,22 +52,25 @@ class Domains:
     """The domains of all tenants."""
 
     def __init__(
-        self, engine: Engine, clock: Clock, resolver: TextResolver, directory: Directory | None = None, *, hostname: str = ""
-    ) -> None:
+        self, engine: Engine, clock: Clock, resolver: TextResolver, directory: Directory | None = None, *, hostname: str = "",
+        algorithms: Sequence[str] = (RSA_SHA256, ED25519_SHA256),
+    ) -> None:  # fmt: skip
         """
         Args:
             directory: Told at once what changed; other processes look every second.
             hostname: The name that the gateway sends from, for the SPF record that is advised.
+            algorithms: What new keys are for, one key each.
         """
         self._engine = engine
         self._clock = clock
         self._resolver = resolver
         self._directory = directory
         self._hostname = hostname
+        self._algorithms = algorithms
 
     async def add(self, tenant_id: str, name: str, *, by: Actor, is_trusted: bool = False) -> DomainView:
         """
-        Add a domain with one RSA and one Ed25519 key.
+        Add a domain with one signing key for each algorithm.
 
         Args:
             is_trusted: The operator vouches for it: verified at once, without a look at DNS.
@@ -83,7 +86,7 @@ class Domains:
             created_at=now, verified_at=now if is_trusted else None,
         )  # fmt: skip
         taken = await self._engine.read(lambda conn: tenants.selectors_of(conn, added.name))
-        keys = await asyncio.to_thread(_make_keys, added.id, taken, now, "active" if is_trusted else "pending")
+        keys = await asyncio.to_thread(_make_keys, self._algorithms, added.id, taken, now, "active" if is_trusted else "pending")
         try:
             await self._engine.write(lambda conn: _insert(conn, added, keys, by, now))
         except IntegrityError:
@@ -166,7 +169,7 @@ class Domains:
         taken = await self._engine.read(lambda conn: tenants.selectors_of(conn, domain.name))
         now = self._clock.now()
         status = "active" if domain.is_trusted else "pending"
-        made = await asyncio.to_thread(_make_keys, domain.id, taken, now, status)
+        made = await asyncio.to_thread(_make_keys, self._algorithms, domain.id, taken, now, status)
         try:
             keys = await self._engine.write(lambda conn: _rotate(conn, tenant_id, domain.id, made, by, now))
         except IntegrityError:
@@ -211,9 +214,9 @@ def canonical_name(name: str) -> str:
         raise invalid(Fault("/name", "invalid_domain", f"{shown!r} is not a domain name: {why}")) from None
 
 
-def _make_keys(domain_id: str, taken: Sequence[str], now: Instant, status: str) -> list[DkimKey]:
+def _make_keys(algorithms: Sequence[str], domain_id: str, taken: Sequence[str], now: Instant, status: str) -> list[DkimKey]:
     made = []
-    for algorithm in (RSA_SHA256, ED25519_SHA256):
+    for algorithm in algorithms:
         private_pem, public = generate_key(algorithm)
         selector = _selector(algorithm, taken, now)
         key_id = ids.new("dkim")

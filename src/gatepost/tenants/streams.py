@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 
 from gatepost.clock import Clock
 from gatepost.domain.access import Actor
+from gatepost.domain.engagement import NOTHING, Tracking
 from gatepost.domain.errors import Fault, Refused, invalid
 from gatepost.domain.message import Lane
 from gatepost.domain.route import SANDBOX
@@ -69,7 +70,7 @@ class Streams:
         Make a stream.
 
         Args:
-            values: `lane` (a lane's name), and if wanted `ttl_s`, `retry`, `route` and `window`.
+            values: `lane` (a lane's name), and if wanted `ttl_s`, `retry`, `route`, `window`, `tracking` and `unsubscribe`.
             is_operator: May name roads and every route.
 
         Raises:
@@ -156,7 +157,7 @@ class Streams:
                 faults.append(Fault(f"/{name[:40]}", "invalid_value", str(error)))
         if faults:
             raise invalid(*faults)
-        return replace(before, **changes)
+        return _with_tracking(before, changes)
 
     def _value(self, conn: Connection, name: str, value: Any, *, is_operator: bool) -> Any:
         match name:
@@ -176,8 +177,47 @@ class Streams:
                 return None if value is None else read_route(conn, self._settings, value, is_operator=is_operator)
             case "window":
                 return None if value is None else read_window(value)
+            case "tracking":
+                return read_tracking_options(value)
+            case "unsubscribe":
+                if value not in (None, True, False):
+                    raise ValueError("true or false")
+                return bool(value)
             case _:
-                raise ValueError("a stream has lane, ttl_s, retry, route and window")
+                raise ValueError("a stream has lane, ttl_s, retry, route, window, tracking and unsubscribe")
+
+
+def _with_tracking(before: Stream, changes: dict[str, Any]) -> Stream:
+    """
+    Apply changes; what is tracked stands in one value.
+
+    Raises:
+        Refused: validation_failed, where codes would be tracked.
+    """
+    watching: Tracking = changes.pop("tracking", before.tracking)
+    unsubscribe: bool = changes.pop("unsubscribe", before.tracking.unsubscribe)
+    made = replace(before, **changes, tracking=replace(watching, unsubscribe=unsubscribe))
+    if made.lane is Lane.CODES and made.tracking:
+        place = "/tracking" if made.tracking.is_watching else "/unsubscribe"
+        raise invalid(Fault(place, "conflicting", "codes are not tracked, and nobody unsubscribes from them"))
+    return made
+
+
+def read_tracking_options(value: Any) -> Tracking:
+    """
+    Read what a stream tracks from JSON; null is nothing.
+
+    Raises:
+        ValueError: In words, what is wrong.
+    """
+    if value is None:
+        return NOTHING
+    names = ("opens", "clicks", "text")
+    if not isinstance(value, dict) or not set(value) <= set(names) or not all(isinstance(one, bool) for one in value.values()):
+        raise ValueError('what is tracked is {"opens": true, "clicks": true, "text": false}')
+    if value.get("text") and not value.get("clicks"):
+        raise ValueError("links of the text are tracked where clicks are")
+    return Tracking(**value)
 
 
 def read_route(conn: Connection, settings: Settings, route: str, *, is_operator: bool) -> str:
@@ -211,6 +251,8 @@ def as_dict(stream: Stream) -> dict[str, Any]:
         "retry": stream.retry,
         "route": stream.route,
         "window": window_as_dict(stream.window) if stream.window else None,
+        "tracking": {name: getattr(stream.tracking, name) for name in ("opens", "clicks", "text")},
+        "unsubscribe": stream.tracking.unsubscribe,
         "is_default": stream.name in DEFAULTS,
     }
 

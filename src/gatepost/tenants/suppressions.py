@@ -142,6 +142,7 @@ def _lift(conn: Connection, tenant_id: str, address: Address, stream: str | None
     count = suppressions.remove(conn, tenant_id, address.key, stream)
     if not count:
         raise Refused("not_found", "this address is not suppressed")
+    suppressions.note_lifted(conn, tenant_id, address.key, now)
     row = {"tenant_id": tenant_id, "address": address.key, "stream": stream}
     facts.insert_events(conn, [_event(EventType.SUPPRESSION_REMOVED, row, now)])
     for one in gone:

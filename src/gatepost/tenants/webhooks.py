@@ -251,6 +251,21 @@ class WebhookRegister:
 
         return await self._engine.read(run)
 
+    async def failed(self, tenant_id: str, webhook_id: str, at_most: int) -> int:
+        """
+        Count the deliveries that were given up, up to a number: so many a replay of what failed would send again.
+
+        Raises:
+            Refused: not_found.
+            StorageUnavailable: The database cannot be used now.
+        """
+
+        def run(conn: Connection) -> int:
+            _found(conn, tenant_id, webhook_id)
+            return hooks.count(conn, webhook_id, HookStatus.FAILED.value, at_most)
+
+        return await self._engine.read(run)
+
     async def replay_one(self, tenant_id: str, webhook_id: str, event_id: str, *, by: Actor) -> Row[Any]:
         """
         Send one event again; one that waits is left as it is. Return its delivery.

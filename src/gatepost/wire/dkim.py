@@ -14,6 +14,8 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
 
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
@@ -35,7 +37,6 @@ SIGNED_IF_PRESENT = ("Sender", "In-Reply-To", "References", "Content-Transfer-En
 LIFETIME_S = 14 * 86_400
 """How long a signature holds (`x=`): longer than any queue keeps a message, too short to replay for long."""
 
-_FIELD = re.compile(rb"([^\r\n:]+?)[ \t]*:([^\r\n]*+(?:\r\n[ \t][^\r\n]*+)*+)\r\n")
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?(?:\.[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9])?)*")
 _MIN_RSA_BITS = 1024
 _PKCS1 = padding.PKCS1v15()
@@ -84,9 +85,11 @@ class Signer:
         Raises:
             ValueError: Never with a loaded key.
         """
-        if isinstance(self.key, rsa.RSAPrivateKey):
-            return self.key.sign(data, _PKCS1, _SHA256)
-        return self.key.sign(hashlib.sha256(data).digest())  # RFC 8463 §3: PureEdDSA over the hash
+        key: Any = self.key  # isinstance would ask an abstract class, and take its time
+        is_rsa = self.algorithm == RSA_SHA256
+        # RFC 8463 §3: PureEdDSA over the hash
+        signed: bytes = key.sign(data, _PKCS1, _SHA256) if is_rsa else key.sign(hashlib.sha256(data).digest())
+        return signed
 
 
 def sign(content: bytes, signers: Sequence[Signer], now: Instant, lifetime_s: int = LIFETIME_S) -> bytes:
@@ -107,12 +110,10 @@ def sign(content: bytes, signers: Sequence[Signer], now: Instant, lifetime_s: in
         return b""
     head, body = _split(content)
     names, fields = _select(head)
-    if not names or names[0] != "From" or not fields:
-        raise ValueError("a message without From cannot be signed")
     body_hash = base64.b64encode(hashlib.sha256(canonical_body(body)).digest()).decode()
     second = now // 1000
     times = f"t={second}; x={second + lifetime_s};" if lifetime_s else f"t={second};"
-    tail = f"\r\n h={_fold_names(names)};\r\n bh={body_hash};\r\n b="
+    tail = f"\r\n h={names};\r\n bh={body_hash};\r\n b="
     return b"".join([_signature(signer, f"{times}{tail}", fields) for signer in signers])
 
 
@@ -120,10 +121,7 @@ def canonical_body(body: bytes) -> bytes:
     """Bring a body into its relaxed form (RFC 6376 §3.4.4); replacing in C is ten times as fast as a regular expression."""
     if not body.endswith(b"\r\n"):
         body += b"\r\n"
-    if b"\t" in body:
-        body = body.replace(b"\t", b" ")
-    while b"  " in body:  # halves every run
-        body = body.replace(b"  ", b" ")
+    body = _single_spaced(body)
     if b" \r\n" in body:
         body = body.replace(b" \r\n", b"\r\n")
     if body.endswith(b"\r\n\r\n"):
@@ -133,10 +131,16 @@ def canonical_body(body: bytes) -> bytes:
 
 def canonical_field(name: bytes, value: bytes) -> bytes:
     """Bring a header field into its relaxed form (RFC 6376 §3.4.2), ended by CRLF."""
-    value = value.replace(b"\r\n", b"").replace(b"\t", b" ")
-    while b"  " in value:
-        value = value.replace(b"  ", b" ")
-    return b"%b:%b\r\n" % (name.lower(), value.strip(b" "))
+    return b"%b:%b\r\n" % (name.lower(), _single_spaced(value.replace(b"\r\n", b"")).strip(b" "))
+
+
+def _single_spaced(text: bytes) -> bytes:
+    """Make each run of white space in a line one space."""
+    if b"\t" in text:
+        text = text.replace(b"\t", b" ")
+    while b"  " in text:  # halves every run
+        text = text.replace(b"  ", b" ")
+    return text
 
 
 def generate_key(algorithm: str) -> tuple[str, str]:
@@ -200,22 +204,38 @@ def _split(content: bytes) -> tuple[bytes, bytes]:
     return content[: end + 2], content[end + 4 :]
 
 
-def _select(head: bytes) -> tuple[list[str], bytes]:
-    """Choose the fields to sign: their names for `h=`, and their canonical forms in that order, lowest first (§5.4.2)."""
-    by_name: dict[bytes, list[bytes]] = {}
-    for found in _FIELD.finditer(head):
-        lower = found[1].lower()
+def _select(head: bytes) -> tuple[str, bytes]:
+    """
+    Choose the fields to sign: their names, folded for `h=`, and their canonical forms in that order, lowest first (§5.4.2).
+
+    Raises:
+        ValueError: There is no From.
+    """
+    found: list[bytes] = []
+    values: list[bytes] = []
+    # The whole head is unfolded and its white space made single at once (§3.4.2): for each field alone it would cost five times that.
+    for line in _single_spaced(head.replace(b"\r\n ", b" ").replace(b"\r\n\t", b" ")).split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        lower = name.rstrip(b" ").lower()
         if lower in _WANTED:
-            by_name.setdefault(lower, []).append(found[2])
+            found.append(lower)
+            values.append(value)
+    names, order = _layout(tuple(found))
+    return names, b"".join([b"%b:%b\r\n" % (found[at], values[at].strip(b" ")) for at in order])
+
+
+@lru_cache(maxsize=256)
+def _layout(found: tuple[bytes, ...]) -> tuple[str, tuple[int, ...]]:
+    """Order the fields of a head, given by name as they stand there: mail of one kind has the same ones again and again."""
+    if b"from" not in found:
+        raise ValueError("a message without From cannot be signed")
     names: list[str] = []
-    fields: list[bytes] = []
+    order: list[int] = []
     for name, lower, extra in _ORDER:
-        values = by_name.get(lower, ())
-        names += [name] * (len(values) + extra)
-        fields += [canonical_field(lower, value) for value in reversed(values)]
-    if b"from" not in by_name:
-        return names, b""
-    return names, b"".join(fields)
+        places = [at for at, one in enumerate(found) if one == lower]
+        names += [name] * (len(places) + extra)
+        order += reversed(places)
+    return _fold_names(names), tuple(order)
 
 
 def _fold_names(names: Sequence[str]) -> str:

@@ -174,7 +174,10 @@ def _address(value: str) -> str:
         address = _HEX_ESCAPE.sub(_character, address)
     if "+40" in address and "@" not in address:
         address = _XTEXT.sub(lambda match: chr(int(match[1], 16)), address)
-    return address.strip("<>\"' ,;")[:320]
+    address = address.strip("<>' ,;")
+    if address.count('"') % 2 or (address[:1] == '"' == address[-1:]):
+        address = address.strip('"')  # quotes around all of it; those around a local part belong to it (RFC 5321 §4.1.2)
+    return address[:320]
 
 
 def _character(match: re.Match[str]) -> str:

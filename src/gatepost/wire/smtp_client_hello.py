@@ -109,6 +109,7 @@ class Negotiation:
             is_all_sent: False when bytes were still waiting in a buffer of ours: the final dot was not sent.
             fault: What to say of recipients without a verdict; after the final dot it is always UNSURE.
         """
+        self._handler = _ignore  # a method of its own in it would keep it in memory until the garbage collector comes
         if self.phase is Phase.CLOSED:
             return
         self.transcript.note(detail)
@@ -266,6 +267,10 @@ class Negotiation:
 
     def _settle(self, verdict: Verdict) -> None:
         self.verdicts = [verdict if known is None else known for known in self.verdicts]
+
+
+def _ignore(_: WireReply) -> None:
+    """Nothing is said on a closed connection."""
 
 
 def _extensions(lines: Sequence[str]) -> dict[str, str]:

@@ -39,7 +39,7 @@ def signed_headers(
     lower = {name.lower(): " ".join(value.split()) for name, value in found.items()}
     names = ";".join(sorted(lower))
     fields = "".join(f"{name}:{lower[name]}\n" for name in sorted(lower))
-    path = urllib.parse.quote(parts.path or "/", safe="/-_.~%")
+    path = urllib.parse.quote(parts.path or "/", safe="/-_.~")  # what is encoded already is encoded once more, as AWS does
     canonical = "\n".join([method, path, _query(parts.query), fields, names, hashlib.sha256(body).hexdigest()])
     scope = f"{stamp[:8]}/{region}/{service}/aws4_request"
     to_sign = "\n".join([_ALGORITHM, stamp, scope, hashlib.sha256(canonical.encode()).hexdigest()])

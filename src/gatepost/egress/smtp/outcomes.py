@@ -7,7 +7,7 @@ Not here: what becomes of the recipient (settle).
 """
 
 from gatepost.domain.outcome import Category, Deferred, Delivered, Exchange, Failed, Outcome, Reply, Unknown
-from gatepost.policy.classify import classify
+from gatepost.policy.classify import classify, stated_severity
 from gatepost.wire.smtp_client_verdict import Fault, Stage, Verdict
 
 _FAILED: dict[Fault, Category] = {
@@ -43,7 +43,7 @@ def outcome_of(verdict: Verdict, exchange: Exchange, *, is_relay: bool) -> Outco
 def _from_reply(reply: Reply, stage: Stage, exchange: Exchange, *, is_relay: bool) -> Outcome:
     if stage is Stage.CONTENT and reply.code // 100 == 2:
         return Delivered(exchange=exchange, reply=reply, final=not is_relay)
-    category, _ = classify(reply, stage.value)
+    category, rule = classify(reply, stage.value)
     detail = str(reply)
     if is_relay and (stage in _BEFORE_MAIL or reply.code in {530, 535}):
         is_ours = stage is Stage.AUTH or reply.code in {530, 535}
@@ -51,7 +51,7 @@ def _from_reply(reply: Reply, stage: Stage, exchange: Exchange, *, is_relay: boo
             exchange=exchange, category=Category.AUTH_FAILURE if is_ours else category, detail=detail, reply=reply, counts=not is_ours
         )
     if reply.code // 100 == 5 and not _is_too_many(reply, stage):
-        return Failed(exchange=exchange, category=category, detail=detail, reply=reply)
+        return Failed(exchange=exchange, category=category, detail=detail, reply=reply, severity=stated_severity(rule))
     return Deferred(exchange=exchange, category=category, detail=detail, reply=reply)
 
 

@@ -1,5 +1,5 @@
 """
-Connections per source and site: at most so many at once, kept a moment for the next message.
+Connections per source and site: at most so many at once, kept a moment for the next message; in all, so many are kept.
 
 Arrives: who connects where, and how many connections that may be. Leaves: an idle session, or the right to open a connection;
 each is given back by `release`. A connection counts until it is closed: in use, idle, and while it says QUIT.
@@ -9,8 +9,12 @@ Not here: what a session does (session), which host it leads to (courier), how m
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from gatepost.egress.smtp.session import Session
+
+_MOST_IDLE: Final = 200
+"""Idle connections in all: with more, the oldest is closed. Each has memory here and a place at the other end."""
 
 Key = tuple[str, str]
 """A source's name and a site: what has its own connections."""
@@ -50,6 +54,8 @@ class Pool:
         self._messages = messages_per_connection
         self._idle_s = idle_s
         self._places: dict[Key, _Place] = {}
+        self._resting: dict[Session, Key] = {}
+        """Idle sessions of all keys, the longest idle first."""
         self._sweep: asyncio.TimerHandle | None = None
         self._is_closed = False
 
@@ -74,7 +80,7 @@ class Pool:
             place.open += 1
             return None
         if place.idle:  # none of them will do: the oldest makes room
-            self._end(key, place, place.idle.pop(0))
+            self._end_one(place.idle[0])
         return await self._wait(key, place, fits)
 
     def _idle(self, key: Key, place: _Place, fits: Fits | None) -> Session | None:
@@ -82,6 +88,7 @@ class Pool:
         found: Session | None = None
         while place.idle and found is None:
             session = place.idle.pop()  # the most recent: the least likely to have been closed meanwhile
+            del self._resting[session]
             if not session.is_usable:
                 place.open -= 1
             elif place.open - place.closing > place.limit:
@@ -90,8 +97,9 @@ class Pool:
                 found = session
             else:
                 unfit.append(session)
-        if unfit:
-            place.idle += reversed(unfit)
+        for session in reversed(unfit):
+            place.idle.append(session)
+            self._resting[session] = key
         return found
 
     async def _wait(self, key: Key, place: _Place, fits: Fits | None) -> Session | None:
@@ -132,7 +140,7 @@ class Pool:
             else:  # it makes room for one that will do
                 self._end(key, place, session)
         elif self._idle_s > 0:
-            self._put_aside(place, session)
+            self._put_aside(key, place, session)
         else:
             self._end(key, place, session)
 
@@ -159,29 +167,34 @@ class Pool:
         if not place.open and self._places.get(key) is place and not place.waiters:
             del self._places[key]
 
-    def _put_aside(self, place: _Place, session: Session) -> None:
+    def _put_aside(self, key: Key, place: _Place, session: Session) -> None:
         loop = asyncio.get_running_loop()
         session.idle_since = loop.time()
         place.idle.append(session)
+        self._resting[session] = key
+        if len(self._resting) > _MOST_IDLE:
+            self._end_one(next(iter(self._resting)))
         if self._sweep is None:
             self._sweep = loop.call_later(self._idle_s, self._end_idle)
+
+    def _end_one(self, session: Session) -> None:
+        """Close an idle connection."""
+        key = self._resting.pop(session)
+        place = self._places[key]
+        place.idle.remove(session)
+        self._end(key, place, session)
 
     def _end_idle(self) -> None:
         """Close what has been idle for long enough; one timer serves all connections."""
         self._sweep = None
         loop = asyncio.get_running_loop()
         before = loop.time() - self._idle_s
-        oldest = None
-        for key, place in list(self._places.items()):
-            idle, place.idle = place.idle, []
-            for session in idle:
-                if session.is_usable and session.idle_since > before:
-                    place.idle.append(session)
-                    oldest = session.idle_since if oldest is None else min(oldest, session.idle_since)
-                else:
-                    self._end(key, place, session)
-        if oldest is not None:
-            self._sweep = loop.call_at(oldest + self._idle_s, self._end_idle)
+        while self._resting:
+            session = next(iter(self._resting))
+            if session.is_usable and session.idle_since > before:
+                self._sweep = loop.call_at(session.idle_since + self._idle_s, self._end_idle)
+                return
+            self._end_one(session)
 
     async def close(self) -> None:
         """Say QUIT on idle connections and wait for their ends; those in use end when they are released."""
@@ -189,12 +202,9 @@ class Pool:
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
-        ending = []
-        for key, place in list(self._places.items()):
-            idle, place.idle = place.idle, []
-            ending += idle
-            for session in idle:
-                self._end(key, place, session)
+        ending = list(self._resting)
+        for session in ending:
+            self._end_one(session)
         if ending:
             await asyncio.wait([session.ended for session in ending], timeout=3)
 

@@ -32,7 +32,10 @@ _ASSERTION: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _GOOGLE: Final = "https://oauth2.googleapis.com/token"
 _MICROSOFT: Final = "https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token"
 _GOOGLE_SCOPE: Final = "https://mail.google.com/"
-_MICROSOFT_SCOPES: Final = ("https://outlook.office365.com/.default", "https://outlook.office.com/SMTP.Send offline_access")
+_MICROSOFT_SCOPES: Final = (
+    "https://outlook.office365.com/.default", "https://outlook.office.com/SMTP.Send offline_access",
+    "https://outlook.office.com/IMAP.AccessAsUser.All offline_access",
+)  # fmt: skip
 
 
 class TokenFailed(Exception):  # noqa: N818
@@ -71,11 +74,13 @@ class TokenPlan:
     account: ServiceAccount | None = None
 
 
-def parse_oauth(name: str, options: RelayOAuth, user: str, host: str) -> TokenPlan | None:
+def parse_oauth(name: str, options: RelayOAuth, user: str, host: str, table: str = "relays") -> TokenPlan | None:
     """
-    Read a relay's OAuth options; None where there are none.
+    Read OAuth options; None where there are none.
 
     Args:
+        name: Of the relay, or of what else has such options.
+        table: Where these stand in the settings; all but relays read mail, and ask Microsoft for that.
         user: The mailbox to send as, from the relay's URL.
         host: The smarthost, which tells Google from Microsoft.
 
@@ -84,9 +89,9 @@ def parse_oauth(name: str, options: RelayOAuth, user: str, host: str) -> TokenPl
     """
     if options == RelayOAuth():
         return None
-    prefix = f"relays.{name}.oauth"
+    prefix = f"{table}.{name}.oauth"
     if not user:
-        raise InvalidSettings(f"relays.{name}.url: with OAuth it names the mailbox: smtp://user%40example.com@{host}")
+        raise InvalidSettings(f"{table}.{name}.url: with OAuth it names the mailbox: smtp://user%40example.com@{host}")
     account = _service_account(f"{prefix}.service_account_file", options.service_account_file) if options.service_account_file else None
     if account is None and not options.client_id:
         raise InvalidSettings(f"{prefix}.client_id: missing")
@@ -98,7 +103,8 @@ def parse_oauth(name: str, options: RelayOAuth, user: str, host: str) -> TokenPl
         raise InvalidSettings(f"{prefix}: give tenant (Microsoft 365) or token_url")
     if not is_safe_url(url):
         raise InvalidSettings(f"{prefix}.token_url: give an https:// URL; http:// is taken on this machine only")
-    scope = options.scope or (_GOOGLE_SCOPE if is_google else _MICROSOFT_SCOPES[1 if options.refresh_token else 0])
+    asked = 0 if not options.refresh_token else 1 if table == "relays" else 2
+    scope = options.scope or (_GOOGLE_SCOPE if is_google else _MICROSOFT_SCOPES[asked])
     return TokenPlan(
         user=user, url=url, scope=scope, client_id=options.client_id, client_secret=options.client_secret,
         refresh_token=options.refresh_token, account=account,

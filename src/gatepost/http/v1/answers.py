@@ -241,6 +241,7 @@ class SuppressionAnswer(Struct, kw_only=True, frozen=True, tag_field="object", t
     address: str
     stream: str | None
     reason: str
+    source: str | None
     note: str
     created_at: str
     expires_at: str | None

@@ -45,10 +45,12 @@ class AttachmentBody(Body):
 
 
 class TrackingBody(Body):
-    """Not supported yet: only false is taken."""
+    """What is found out about readers; what is null, or left out, is as the stream has it."""
 
-    opens: bool = False
-    clicks: bool = False
+    opens: Annotated[bool, Meta(description="a pixel at the end of the HTML")] | None = None
+    clicks: Annotated[bool, Meta(description="links of the HTML lead over the gateway")] | None = None
+    text: Annotated[bool, Meta(description="links of the plain text too")] | None = None
+    force: Annotated[bool, Meta(description="also where codes are sent, which are not tracked otherwise")] = False
 
 
 Variables = Annotated[dict[str, Any], Meta(description="values for {{ name }} in subject, text and html", max_length=1000)]
@@ -88,7 +90,13 @@ class MessageBody(Body):
     metadata: Metadata | None = None
     stream: Annotated[str, Meta(description="codes, transactional or bulk", max_length=100)] = "transactional"
     tracking: TrackingBody | None = None
-    unsubscribe: Annotated[Any, Meta(description="not supported yet: only null is taken")] = None
+    unsubscribe: (
+        Annotated[
+            bool,
+            Meta(description="one-click unsubscription (RFC 8058), and a page for links to gatepost:unsubscribe; null is the stream's"),
+        ]
+        | None
+    ) = None
     scheduled_at: Moment | None = None
     ttl_s: Annotated[int, Meta(ge=1, le=365 * 86400, description="seconds after which it is worth nothing any more")] | None = None
     expires_at: Moment | None = None

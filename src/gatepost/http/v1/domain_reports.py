@@ -1,22 +1,17 @@
 """
 What receivers report of a domain: `GET /v1/domains/{domain}/dmarc` and `/tls-reports`.
 
-Not here: how reports come (returns.mail), what they come to (policy.dmarc_summary, policy.tls_report_summary).
+Not here: how reports come (returns.mail), what they come to (tenants.domain_reports).
 """
 
 import msgspec
 from msgspec import Struct
 
-from gatepost.clock import DAY
 from gatepost.domain.access import Scope
-from gatepost.domain.errors import Fault, Refused, invalid
+from gatepost.domain.errors import Fault, invalid
 from gatepost.http.exchange import Answer, Endpoint, Parameter, Request, as_json
 from gatepost.http.v1.domains import DOMAIN, which
-from gatepost.policy.dmarc_summary import summarise_reports
-from gatepost.policy.tls_report_summary import summarise_tls
-from gatepost.store import domain_reports
-from gatepost.wire.dmarc_report import AggregateReport
-from gatepost.wire.tls_report_reading import TlsReport
+from gatepost.tenants.domain_reports import DomainReports
 
 _MOST_SOURCES = 500
 
@@ -79,45 +74,42 @@ class TlsReportsAnswer(Struct, kw_only=True, frozen=True, tag_field="object", ta
     troubles: list[TlsTroubleAnswer]
 
 
-async def _about(request: Request) -> tuple[str, int]:
-    """Return the tenant's verified domain, and how many days are asked for; of others there is nothing to see."""
-    text = request.query("days").get("days", "30")
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:4]) <= 90):
-        raise invalid(Fault("days", "invalid_value", "from 1 to 90"))
-    view = await request.deps.domains.get(request.caller.tenant_id, which(request))
-    if view.domain.status.value != "verified":
-        raise Refused("conflict", "verify the domain first: reports tell of its mail")
-    return view.domain.name, int(text)
-
-
 async def dmarc(request: Request) -> Answer:
     """Sum DMARC reports up."""
-    name, days = await _about(request)
-    at = request.deps.clock.now() - days * DAY
-    reports = await request.deps.engine.read(lambda conn: domain_reports.since(conn, "dmarc", name, at, AggregateReport))
-    found = summarise_reports(reports, frozenset(request.deps.settings.watch.addresses))
-    sources = [msgspec.convert({**msgspec.to_builtins(one), "failed": one.failed}, DmarcSource) for one in found[:_MOST_SOURCES]]
+    days = _days(request)
+    found = await _reports(request).dmarc(request.caller.tenant_id, which(request), days)
+    sources = [msgspec.convert({**msgspec.to_builtins(one), "failed": one.failed}, DmarcSource) for one in found.sources[:_MOST_SOURCES]]
     return as_json(
         DmarcAnswer(
-            domain=name, days=days, reports=len(reports), messages=sum(one.messages for one in found),
-            passed=sum(one.passed for one in found), sources=sources,
+            domain=found.domain.name, days=days, reports=found.reports, messages=found.messages, passed=found.passed, sources=sources
         )
     )  # fmt: skip
 
 
 async def tls_reports(request: Request) -> Answer:
     """Sum TLS reports up."""
-    name, days = await _about(request)
-    at = request.deps.clock.now() - days * DAY
-    reports = await request.deps.engine.read(lambda conn: domain_reports.since(conn, "tls", name, at, TlsReport))
-    found = next((one for one in summarise_tls(reports) if one.domain.lower().rstrip(".") == name), None)
+    days = _days(request)
+    view = await _reports(request).tls(request.caller.tenant_id, which(request), days)
+    found = view.summary
     told = [] if found is None else [msgspec.convert(msgspec.to_builtins(one), TlsTroubleAnswer) for one in found.troubles]
     return as_json(
         TlsReportsAnswer(
-            domain=name, days=days, reports=len(reports), successful=found.successful if found else 0, failed=found.failed if found else 0,
-            reporters=list(found.reporters) if found else [], troubles=told,
+            domain=view.domain.name, days=days, reports=view.reports, successful=found.successful if found else 0,
+            failed=found.failed if found else 0, reporters=list(found.reporters) if found else [], troubles=told,
         )
     )  # fmt: skip
+
+
+def _days(request: Request) -> int:
+    text = request.query("days").get("days", "30")
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:4]) <= 90):
+        raise invalid(Fault("days", "invalid_value", "from 1 to 90"))
+    return int(text)
+
+
+def _reports(request: Request) -> DomainReports:
+    deps = request.deps
+    return DomainReports(deps.engine, deps.clock, deps.settings, deps.domains)
 
 
 _DAYS = Parameter(

@@ -24,6 +24,14 @@ class WindowBody(Body):
     zone: Annotated[str, Meta(min_length=1, max_length=60, description="IANA time zone", examples=["Europe/Berlin"])] = "UTC"
 
 
+class StreamTrackingBody(Body):
+    """What is found out about readers."""
+
+    opens: Annotated[bool, Meta(description="a pixel at the end of the HTML")] = False
+    clicks: Annotated[bool, Meta(description="links of the HTML lead over the gateway")] = False
+    text: Annotated[bool, Meta(description="links of the plain text too")] = False
+
+
 class StreamChangeBody(Body):
     """What to change of a stream; what is left out stays, and null goes back to what the lane gives."""
 
@@ -32,6 +40,8 @@ class StreamChangeBody(Body):
     retry: Annotated[str, Meta(max_length=100, description="name of a schedule of `retry.classes`")] | UnsetType | None = UNSET
     route: Annotated[str, Meta(min_length=1, max_length=200, description="a route that may be asked for")] | UnsetType | None = UNSET
     window: WindowBody | UnsetType | None = UNSET
+    tracking: StreamTrackingBody | UnsetType | None = UNSET
+    unsubscribe: Annotated[bool, Meta(description="one-click unsubscription (RFC 8058) in all of its mail")] | UnsetType | None = UNSET
 
 
 class StreamBody(StreamChangeBody, kw_only=True):
@@ -49,6 +59,14 @@ class WindowAnswer(Struct, kw_only=True, frozen=True, tag_field="object", tag="w
     zone: str
 
 
+class TrackingAnswer(Struct, kw_only=True, frozen=True):
+    """What is found out about readers."""
+
+    opens: bool
+    clicks: bool
+    text: bool
+
+
 class StreamAnswer(Struct, kw_only=True, frozen=True, tag_field="object", tag="stream"):
     """A stream."""
 
@@ -58,6 +76,8 @@ class StreamAnswer(Struct, kw_only=True, frozen=True, tag_field="object", tag="s
     retry: str | None
     route: str | None
     window: WindowAnswer | None
+    tracking: TrackingAnswer
+    unsubscribe: bool
     is_default: bool
 
 
@@ -111,12 +131,15 @@ def _is_operator(request: Request) -> bool:
 
 
 def _values(body: StreamChangeBody) -> dict[str, Any]:
-    values = {name: value for name in ("lane", "ttl_s", "retry", "route") if (value := getattr(body, name)) is not UNSET}
+    values = {name: value for name in ("lane", "ttl_s", "retry", "route", "unsubscribe") if (value := getattr(body, name)) is not UNSET}
     if body.window is None:
         values["window"] = None
     elif not isinstance(body.window, UnsetType):
         window = body.window
         values["window"] = {"days": window.days, "from": window.opens, "until": window.closes, "zone": window.zone}
+    tracking = body.tracking
+    if not isinstance(tracking, UnsetType):
+        values["tracking"] = None if tracking is None else {"opens": tracking.opens, "clicks": tracking.clicks, "text": tracking.text}
     return values
 
 
@@ -125,7 +148,8 @@ def _written(stream: Stream) -> StreamAnswer:
     window = shown.pop("window")
     if window is not None:
         window = WindowAnswer(days=window["days"], opens=window["from"], closes=window["until"], zone=window["zone"])
-    return StreamAnswer(**shown, window=window)
+    tracking = TrackingAnswer(**shown.pop("tracking"))
+    return StreamAnswer(**shown, window=window, tracking=tracking)
 
 
 _NAME = Parameter(name="name", place="path", description="the stream", is_required=True, schema={"type": "string", "maxLength": 40})

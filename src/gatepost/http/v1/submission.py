@@ -15,6 +15,7 @@ from typing import Any
 
 from gatepost.clock import Instant, parse_iso
 from gatepost.domain.address import MAX_NAME, Address, InvalidAddress, Mailbox, parse_address, parse_mailbox
+from gatepost.domain.engagement import TrackingWish
 from gatepost.domain.errors import Fault, Refused, invalid
 from gatepost.domain.message import Attachment, Steering, Submission
 from gatepost.http.v1 import bodies
@@ -83,16 +84,20 @@ class _Reader:
         return None
 
     def unsupported(self, body: bodies.MessageBody) -> None:
-        tracking = body.tracking
-        wanted = {
-            "/template": body.template is not None,
-            "/tracking/opens": tracking is not None and tracking.opens,
-            "/tracking/clicks": tracking is not None and tracking.clicks,
-            "/unsubscribe": body.unsubscribe is not None,
-        }
-        self.faults += [
-            Fault(at, "unsupported", "this is not supported yet; leave it out") for at, is_wanted in wanted.items() if is_wanted
-        ]
+        if body.template is not None:
+            self.faults.append(Fault("/template", "unsupported", "this is not supported yet; leave it out"))
+
+    def tracking(self, body: bodies.MessageBody) -> TrackingWish | None:
+        asked = body.tracking
+        if asked is None and body.unsubscribe is None:
+            return None
+        if body.unsubscribe and body.headers and any(name.lower().startswith("list-unsubscribe") for name in body.headers):
+            self.faults.append(Fault("/unsubscribe", "conflicting", "the message has a List-Unsubscribe of its own"))
+        if asked is None:
+            return TrackingWish(unsubscribe=body.unsubscribe)
+        return TrackingWish(
+            opens=asked.opens, clicks=asked.clicks, text=asked.text, unsubscribe=body.unsubscribe, is_forced=asked.force
+        )  # fmt: skip
 
 
 def _ends_canonically(text: str) -> bool:
@@ -203,7 +208,7 @@ def _steering(reader: _Reader, body: bodies.MessageBody, now: Instant) -> Steeri
         expires_at = (scheduled_at or now) + body.ttl_s * 1000
     return Steering(
         stream=body.stream, tags=tuple(body.tags or ()), metadata=body.metadata or {}, scheduled_at=scheduled_at, expires_at=expires_at,
-        requires_tls=bool(body.require_tls), route=body.route,
+        requires_tls=bool(body.require_tls), route=body.route, tracking=reader.tracking(body),
     )  # fmt: skip
 
 

@@ -209,6 +209,7 @@ def suppression(row: Row[Any]) -> answers.SuppressionAnswer:
         address=row.address,
         stream=row.stream or None,
         reason=row.reason,
+        source=row.source or None,
         note=row.note,
         created_at=iso(row.created_at),
         expires_at=time(row.expires_at),

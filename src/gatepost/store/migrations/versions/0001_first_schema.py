@@ -15,7 +15,7 @@ depends_on = None
 
 KEY = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 PARTITIONED = ("message", "body", "attempt", "event", "capture")
-HOT = ("queue", "recipient", "shard_lease", "node")
+HOT = ("queue", "recipient", "shard_lease", "node", "rollup_delta")
 SHARDS = 64
 VACUUM = "autovacuum_vacuum_scale_factor=0, autovacuum_vacuum_threshold=5000, autovacuum_vacuum_cost_delay=0"
 
@@ -173,6 +173,17 @@ def _create_tables() -> None:
     )
     op.create_index("ix_data_key_master_id", "data_key", ["master_id"], unique=False)
     op.create_table(
+        "deliverability_score",
+        sa.Column("domain_id", KEY, nullable=False),
+        sa.Column("day", KEY, nullable=False),
+        sa.Column("tenant_id", KEY, nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("score", sa.Integer(), nullable=True),
+        sa.Column("report", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("domain_id", "day", name="pk_deliverability_score"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
         "dkim_key",
         sa.Column("id", KEY, nullable=False),
         sa.Column("domain_id", KEY, nullable=False),
@@ -230,6 +241,19 @@ def _create_tables() -> None:
     )
     op.create_index("ix_domain_report_domain_kind_received_at", "domain_report", ["domain", "kind", "received_at"], unique=False)
     op.create_index("ix_domain_report_received_at", "domain_report", ["received_at"], unique=False)
+    op.create_table(
+        "engagement",
+        sa.Column("message_id", KEY, nullable=False),
+        sa.Column("n", sa.Integer(), nullable=False, autoincrement=False),
+        sa.Column("kind", KEY, nullable=False),
+        sa.Column("visitor", KEY, nullable=False),
+        sa.Column("link", KEY, nullable=False),
+        sa.Column("first_at", sa.BigInteger(), nullable=False),
+        sa.Column("last_at", sa.BigInteger(), nullable=False),
+        sa.Column("total", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("message_id", "n", "kind", "visitor", "link", name="pk_engagement"),
+        sqlite_with_rowid=False,
+    )
     op.create_table(
         "event",
         sa.Column("id", KEY, nullable=False),
@@ -318,8 +342,8 @@ def _create_tables() -> None:
         sa.Column("detail", sa.Text(), nullable=False),
         sa.Column("sealed", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_inbound"),
-        sa.CheckConstraint("state IN ('waiting', 'quarantined')", name="ck_inbound_state"),
         sa.CheckConstraint("kind IN ('mail', 'hook')", name="ck_inbound_kind"),
+        sa.CheckConstraint("state IN ('waiting', 'quarantined', 'unread', 'unmatched')", name="ck_inbound_state"),
         sqlite_with_rowid=True,
     )
     op.create_index("ix_inbound_state_due_at", "inbound", ["state", "due_at"], unique=False)
@@ -343,6 +367,31 @@ def _create_tables() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("ix_mail_system_expires_at", "mail_system", ["expires_at"], unique=False)
+    op.create_table(
+        "mailbox",
+        sa.Column("name", KEY, nullable=False),
+        sa.Column("checked_at", sa.BigInteger(), nullable=False),
+        sa.Column("due_at", sa.BigInteger(), nullable=False),
+        sa.Column("failing_since", sa.BigInteger(), nullable=True),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name="pk_mailbox"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "mailbox_letter",
+        sa.Column("mailbox", KEY, nullable=False),
+        sa.Column("uid_validity", sa.BigInteger(), nullable=False, autoincrement=False),
+        sa.Column("uid", sa.BigInteger(), nullable=False, autoincrement=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("digest", KEY, nullable=False),
+        sa.Column("stored_at", sa.BigInteger(), nullable=False),
+        sa.Column("marked_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("mailbox", "uid_validity", "uid", name="pk_mailbox_letter"),
+        sa.CheckConstraint("state IN ('stored', 'again', 'too_large', 'unreadable')", name="ck_mailbox_letter_state"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_mailbox_letter_mailbox_digest", "mailbox_letter", ["mailbox", "digest"], unique=False)
     op.create_table(
         "membership",
         sa.Column("person_id", KEY, nullable=False),
@@ -379,6 +428,16 @@ def _create_tables() -> None:
     )
     op.create_index("ix_message_tenant_id_id", "message", ["tenant_id", "id"], unique=False)
     op.create_index("ix_message_tenant_id_stream_id", "message", ["tenant_id", "stream", "id"], unique=False)
+    op.create_table(
+        "message_links",
+        sa.Column("message_id", KEY, nullable=False),
+        sa.Column("tenant_id", KEY, nullable=False),
+        sa.Column("sealed", sa.LargeBinary(), nullable=False),
+        sa.Column("ends_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("message_id", name="pk_message_links"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_message_links_ends_at", "message_links", ["ends_at"], unique=False)
     op.create_table(
         "message_tag",
         sa.Column("tenant_id", KEY, nullable=False),
@@ -500,6 +559,49 @@ def _create_tables() -> None:
     )
     op.create_index("ix_person_identity_person_id", "person_identity", ["person_id"], unique=False)
     op.create_table(
+        "placement_result",
+        sa.Column("test_id", KEY, nullable=False),
+        sa.Column("seed", KEY, nullable=False),
+        sa.Column("provider", sa.Text(), nullable=False),
+        sa.Column("message_id", KEY, nullable=True),
+        sa.Column("outcome", KEY, nullable=False),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.Column("folder", sa.Text(), nullable=False),
+        sa.Column("found_at", sa.BigInteger(), nullable=True),
+        sa.Column("after_ms", sa.BigInteger(), nullable=True),
+        sa.Column("authserv_id", sa.Text(), nullable=False),
+        sa.Column("spf", sa.Text(), nullable=True),
+        sa.Column("dkim", sa.Text(), nullable=True),
+        sa.Column("dmarc", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("test_id", "seed", name="pk_placement_result"),
+        sa.CheckConstraint("outcome IN ('waiting', 'inbox', 'spam', 'missing', 'unknown')", name="ck_placement_result_outcome"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index(
+        "ix_placement_result_waiting",
+        "placement_result",
+        ["test_id"],
+        unique=False,
+        sqlite_where=sa.text("outcome = 'waiting'"),
+        postgresql_where=sa.text("outcome = 'waiting'"),
+    )
+    op.create_table(
+        "placement_test",
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("tenant_id", KEY, nullable=False),
+        sa.Column("domain", KEY, nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("deadline_at", sa.BigInteger(), nullable=False),
+        sa.Column("finished_at", sa.BigInteger(), nullable=True),
+        sa.Column("marker", KEY, nullable=False),
+        sa.Column("occasion", KEY, nullable=True),
+        sa.Column("sealed", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_placement_test"),
+        sa.UniqueConstraint("occasion", name="uq_placement_test_occasion"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_placement_test_tenant_id_domain_created_at", "placement_test", ["tenant_id", "domain", "created_at"], unique=False)
+    op.create_table(
         "queue",
         sa.Column("shard", sa.SmallInteger(), nullable=False, autoincrement=False),
         sa.Column("lane", sa.SmallInteger(), nullable=False, autoincrement=False),
@@ -606,6 +708,15 @@ def _create_tables() -> None:
         sqlite_with_rowid=False,
     )
     op.create_table(
+        "relay_list",
+        sa.Column("relay", KEY, nullable=False),
+        sa.Column("due_at", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("cursor_sealed", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("relay", name="pk_relay_list"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
         "relay_minute",
         sa.Column("relay", KEY, nullable=False),
         sa.Column("minute", sa.BigInteger(), nullable=False, autoincrement=False),
@@ -635,6 +746,55 @@ def _create_tables() -> None:
     )
     op.create_index("ix_report_seen_at", "report_seen", ["at"], unique=False)
     op.create_table(
+        "report_sending",
+        sa.Column("subscription_id", KEY, nullable=False),
+        sa.Column("period", KEY, nullable=False),
+        sa.Column("tenant_id", KEY, nullable=False),
+        sa.Column("state", KEY, nullable=False),
+        sa.Column("owner", sa.Text(), nullable=False),
+        sa.Column("first_at", sa.BigInteger(), nullable=False),
+        sa.Column("claimed_at", sa.BigInteger(), nullable=False),
+        sa.Column("tries", sa.Integer(), nullable=False),
+        sa.Column("message_id", KEY, nullable=True),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("subscription_id", "period", name="pk_report_sending"),
+        sa.CheckConstraint("state IN ('claimed', 'sent', 'empty', 'failed')", name="ck_report_sending_state"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_report_sending_state_claimed_at", "report_sending", ["state", "claimed_at"], unique=False)
+    op.create_table(
+        "report_subscription",
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("tenant_id", KEY, nullable=False),
+        sa.Column("kind", KEY, nullable=False),
+        sa.Column("address_hash", KEY, nullable=False),
+        sa.Column("person_id", KEY, nullable=True),
+        sa.Column("sealed", sa.LargeBinary(), nullable=False),
+        sa.Column("zone", sa.Text(), nullable=False),
+        sa.Column("hour", sa.SmallInteger(), nullable=False),
+        sa.Column("weekday", sa.SmallInteger(), nullable=False),
+        sa.Column("domains", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("changed_at", sa.BigInteger(), nullable=False),
+        sa.Column("next_at", sa.BigInteger(), nullable=False),
+        sa.Column("told_until", sa.BigInteger(), nullable=False),
+        sa.Column("ended_at", sa.BigInteger(), nullable=True),
+        sa.Column("ended_by", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_report_subscription"),
+        sa.UniqueConstraint("tenant_id", "kind", "address_hash", name="uq_report_subscription_tenant_id_kind_address_hash"),
+        sa.CheckConstraint("kind IN ('bounces', 'complaints', 'weekly')", name="ck_report_subscription_kind"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index(
+        "ix_report_subscription_next_at",
+        "report_subscription",
+        ["next_at"],
+        unique=False,
+        sqlite_where=sa.text("ended_at IS NULL"),
+        postgresql_where=sa.text("ended_at IS NULL"),
+    )
+    op.create_index("ix_report_subscription_person_id", "report_subscription", ["person_id"], unique=False)
+    op.create_table(
         "road_override",
         sa.Column("road", KEY, nullable=False),
         sa.Column("disabled_at", sa.BigInteger(), nullable=False),
@@ -657,6 +817,114 @@ def _create_tables() -> None:
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("road", "source", "machine", name="pk_road_state"),
         sa.CheckConstraint("state IN ('closed', 'open', 'half_open')", name="ck_road_state_state"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "rollup",
+        sa.Column("cube", sa.SmallInteger(), nullable=False, autoincrement=False),
+        sa.Column("span", sa.SmallInteger(), nullable=False, autoincrement=False),
+        sa.Column("tenant_id", KEY, nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False, autoincrement=False),
+        sa.Column("domain", KEY, nullable=False),
+        sa.Column("stream", KEY, nullable=False),
+        sa.Column("road", KEY, nullable=False),
+        sa.Column("source", KEY, nullable=False),
+        sa.Column("label", KEY, nullable=False),
+        sa.Column("messages", sa.Integer(), nullable=True),
+        sa.Column("accepted", sa.Integer(), nullable=True),
+        sa.Column("suppressed", sa.Integer(), nullable=True),
+        sa.Column("attempted", sa.Integer(), nullable=True),
+        sa.Column("sent", sa.Integer(), nullable=True),
+        sa.Column("delivered", sa.Integer(), nullable=True),
+        sa.Column("deferred", sa.Integer(), nullable=True),
+        sa.Column("deferred_first", sa.Integer(), nullable=True),
+        sa.Column("bounced", sa.Integer(), nullable=True),
+        sa.Column("expired", sa.Integer(), nullable=True),
+        sa.Column("cancelled", sa.Integer(), nullable=True),
+        sa.Column("retried", sa.Integer(), nullable=True),
+        sa.Column("complained", sa.Integer(), nullable=True),
+        sa.Column("opened", sa.Integer(), nullable=True),
+        sa.Column("opens", sa.Integer(), nullable=True),
+        sa.Column("clicked", sa.Integer(), nullable=True),
+        sa.Column("clicks", sa.Integer(), nullable=True),
+        sa.Column("unsubscribed", sa.Integer(), nullable=True),
+        sa.Column("machine_opens", sa.Integer(), nullable=True),
+        sa.Column("machine_clicks", sa.Integer(), nullable=True),
+        sa.Column("left_sent", sa.Integer(), nullable=True),
+        sa.Column("left_delivered", sa.Integer(), nullable=True),
+        sa.Column("left_bounced", sa.Integer(), nullable=True),
+        sa.Column("left_expired", sa.Integer(), nullable=True),
+        sa.Column("left_cancelled", sa.Integer(), nullable=True),
+        sa.Column("bounced_invalid_recipient", sa.Integer(), nullable=True),
+        sa.Column("bounced_invalid_domain", sa.Integer(), nullable=True),
+        sa.Column("bounced_mailbox_inactive", sa.Integer(), nullable=True),
+        sa.Column("bounced_mailbox_full", sa.Integer(), nullable=True),
+        sa.Column("bounced_message_too_large", sa.Integer(), nullable=True),
+        sa.Column("bounced_spam_content", sa.Integer(), nullable=True),
+        sa.Column("bounced_content_rejected", sa.Integer(), nullable=True),
+        sa.Column("bounced_malware", sa.Integer(), nullable=True),
+        sa.Column("bounced_reputation_block", sa.Integer(), nullable=True),
+        sa.Column("bounced_auth_failure", sa.Integer(), nullable=True),
+        sa.Column("bounced_policy_rejected", sa.Integer(), nullable=True),
+        sa.Column("bounced_relay_denied", sa.Integer(), nullable=True),
+        sa.Column("bounced_rate_limited", sa.Integer(), nullable=True),
+        sa.Column("bounced_network", sa.Integer(), nullable=True),
+        sa.Column("bounced_expired", sa.Integer(), nullable=True),
+        sa.Column("bounced_remote_system", sa.Integer(), nullable=True),
+        sa.Column("bounced_suppressed", sa.Integer(), nullable=True),
+        sa.Column("bounced_auto_reply", sa.Integer(), nullable=True),
+        sa.Column("bounced_challenge", sa.Integer(), nullable=True),
+        sa.Column("bounced_complaint", sa.Integer(), nullable=True),
+        sa.Column("bounced_delivered", sa.Integer(), nullable=True),
+        sa.Column("bounced_undetermined", sa.Integer(), nullable=True),
+        sa.Column("wait_0", sa.Integer(), nullable=True),
+        sa.Column("wait_1", sa.Integer(), nullable=True),
+        sa.Column("wait_2", sa.Integer(), nullable=True),
+        sa.Column("wait_3", sa.Integer(), nullable=True),
+        sa.Column("wait_4", sa.Integer(), nullable=True),
+        sa.Column("wait_5", sa.Integer(), nullable=True),
+        sa.Column("wait_6", sa.Integer(), nullable=True),
+        sa.Column("wait_7", sa.Integer(), nullable=True),
+        sa.Column("wait_8", sa.Integer(), nullable=True),
+        sa.Column("wait_9", sa.Integer(), nullable=True),
+        sa.Column("wait_10", sa.Integer(), nullable=True),
+        sa.Column("wait_11", sa.Integer(), nullable=True),
+        sa.Column("wait_12", sa.Integer(), nullable=True),
+        sa.Column("wait_13", sa.Integer(), nullable=True),
+        sa.Column("wait_14", sa.Integer(), nullable=True),
+        sa.Column("wait_15", sa.Integer(), nullable=True),
+        sa.Column("wait_16", sa.Integer(), nullable=True),
+        sa.Column("wait_17", sa.Integer(), nullable=True),
+        sa.Column("wait_18", sa.Integer(), nullable=True),
+        sa.Column("wait_19", sa.Integer(), nullable=True),
+        sa.Column("wait_20", sa.Integer(), nullable=True),
+        sa.Column("wait_21", sa.Integer(), nullable=True),
+        sa.Column("wait_22", sa.Integer(), nullable=True),
+        sa.Column("wait_23", sa.Integer(), nullable=True),
+        sa.Column("wait_24", sa.Integer(), nullable=True),
+        sa.Column("wait_25", sa.Integer(), nullable=True),
+        sa.Column("wait_26", sa.Integer(), nullable=True),
+        sa.Column("wait_27", sa.Integer(), nullable=True),
+        sa.Column("wait_28", sa.Integer(), nullable=True),
+        sa.Column("wait_29", sa.Integer(), nullable=True),
+        sa.Column("wait_30", sa.Integer(), nullable=True),
+        sa.Column("wait_31", sa.Integer(), nullable=True),
+        sa.Column("wait_32", sa.Integer(), nullable=True),
+        sa.PrimaryKeyConstraint("cube", "span", "tenant_id", "at", "domain", "stream", "road", "source", "label", name="pk_rollup"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "rollup_delta",
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("data", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_rollup_delta"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "rollup_kept",
+        sa.Column("span", sa.SmallInteger(), nullable=False, autoincrement=False),
+        sa.Column("since", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("span", name="pk_rollup_kept"),
         sqlite_with_rowid=False,
     )
     op.create_table(
@@ -744,6 +1012,7 @@ def _create_tables() -> None:
         sa.Column("retry", sa.Text(), nullable=True),
         sa.Column("route", sa.Text(), nullable=True),
         sa.Column("window", sa.Text(), nullable=True),
+        sa.Column("tracking", sa.Text(), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("changed_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("tenant_id", "name", name="pk_stream"),
@@ -756,11 +1025,33 @@ def _create_tables() -> None:
         sa.Column("stream", KEY, nullable=False),
         sa.Column("id", KEY, nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
         sa.Column("sealed", sa.LargeBinary(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("expires_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("tenant_id", "address_hash", "stream", name="pk_suppression"),
         sa.UniqueConstraint("id", name="uq_suppression_id"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "suppression_due",
+        sa.Column("tenant_id", KEY, nullable=False),
+        sa.Column("address_hash", KEY, nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("due_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant_id", "address_hash", name="pk_suppression_due"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_suppression_due_due_at", "suppression_due", ["due_at"], unique=False)
+    op.create_table(
+        "suppression_lift",
+        sa.Column("tenant_id", KEY, nullable=False),
+        sa.Column("address_hash", KEY, nullable=False),
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("lifted_at", sa.BigInteger(), nullable=False),
+        sa.Column("sealed", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant_id", "address_hash", name="pk_suppression_lift"),
+        sa.UniqueConstraint("id", name="uq_suppression_lift_id"),
         sqlite_with_rowid=False,
     )
     op.create_table(
@@ -830,6 +1121,30 @@ def _create_tables() -> None:
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_token_key"),
         sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "unusual_change",
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("tenant_id", KEY, nullable=False),
+        sa.Column("metric", KEY, nullable=False),
+        sa.Column("scope", KEY, nullable=False),
+        sa.Column("name", KEY, nullable=False),
+        sa.Column("span", KEY, nullable=False),
+        sa.Column("opened_at", sa.BigInteger(), nullable=False),
+        sa.Column("seen_at", sa.BigInteger(), nullable=False),
+        sa.Column("closed_at", sa.BigInteger(), nullable=True),
+        sa.Column("report", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_unusual_change"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_unusual_change_tenant_id_id", "unusual_change", ["tenant_id", "id"], unique=False)
+    op.create_index(
+        "uq_unusual_change_open",
+        "unusual_change",
+        ["tenant_id", "metric", "scope", "name", "span"],
+        unique=True,
+        sqlite_where=sa.text("closed_at IS NULL"),
+        postgresql_where=sa.text("closed_at IS NULL"),
     )
     op.create_table(
         "usage",

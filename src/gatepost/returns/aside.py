@@ -1,0 +1,106 @@
+"""
+What came back and was put aside: looked at, worked on again, forgotten.
+
+Arrives: an operator's wish. Leaves: the row, opened; or its change with an entry in the audit log. Looking at one is told there,
+too: it may quote people's mail.
+Not here: putting aside (loop), the SQL (store.inbound).
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+from sqlalchemy import Connection
+
+from gatepost.clock import Clock, Instant
+from gatepost.domain.access import Actor
+from gatepost.domain.errors import Refused
+from gatepost.observe import maillog
+from gatepost.store import audit, inbound
+from gatepost.store.engine import Engine
+from gatepost.store.inbound import Aside
+
+
+class PutAside(Exception):  # noqa: N818 - what a reader says, not a fault of ours
+    """A reader can make nothing of a row: it is kept for a person; `state` is `unread` or `unmatched`, the text says why."""
+
+    def __init__(self, state: str, why: str) -> None:
+        super().__init__(why)
+        self.state = state
+
+
+class AsideRegister:
+    """What was put aside, for operators."""
+
+    def __init__(self, engine: Engine, clock: Clock) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    async def counts(self) -> dict[str, int]:
+        """
+        Count rows by state, those that wait included.
+
+        Raises:
+            StorageUnavailable: The database cannot be used now.
+        """
+        return await self._engine.read(inbound.counts)
+
+    async def list(self, limit: int, *, state: str | None = None, after: str | None = None, before: str | None = None) -> list[Aside]:
+        """
+        List what was put aside, the newest first.
+
+        Raises:
+            StorageUnavailable: The database cannot be used now.
+        """
+        return await self._engine.read(partial(inbound.aside, limit=limit, state=state, after=after, before=before))
+
+    async def look(self, inbound_id: str, *, by: Actor) -> Aside:
+        """
+        Open one; the audit log says who did.
+
+        Raises:
+            Refused: not_found.
+            StorageUnavailable: The database cannot be used now.
+        """
+
+        def run(conn: Connection, now: Instant) -> Aside:
+            found = inbound.get_aside(conn, inbound_id)
+            if found is None:
+                raise _missing()
+            audit.append(conn, by, audit.Change(action="returned.viewed", object_id=inbound_id, tenant_id=None), now)
+            return found
+
+        return await self._engine.write(partial(run, now=self._clock.now()))
+
+    async def work_again(self, inbound_id: str, *, by: Actor) -> None:
+        """
+        Let one be read once more.
+
+        Raises:
+            Refused: not_found.
+            StorageUnavailable: Nothing changed.
+        """
+        now = self._clock.now()
+        await self._change(inbound_id, "returned.retried", by, now, partial(inbound.work_again, now=now))
+
+    async def forget(self, inbound_id: str, *, by: Actor) -> None:
+        """
+        Forget one.
+
+        Raises:
+            Refused: not_found.
+            StorageUnavailable: Nothing changed.
+        """
+        await self._change(inbound_id, "returned.removed", by, self._clock.now(), inbound.forget_aside)
+
+    async def _change(self, inbound_id: str, action: str, by: Actor, now: Instant, work: Callable[[Connection, str], bool]) -> None:
+        def run(conn: Connection) -> None:
+            if not work(conn, inbound_id):
+                raise _missing()
+            audit.append(conn, by, audit.Change(action=action, object_id=inbound_id, tenant_id=None), now)
+
+        await self._engine.write(run)
+        maillog.changed(action.replace(".", "_"), id=inbound_id, by=by.id)
+
+
+def _missing() -> Refused:
+    return Refused("not_found", "nothing of this id was put aside")
