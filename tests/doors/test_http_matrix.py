@@ -44,6 +44,12 @@ def untouched(rig):
     return [rig.count(table) for table in ("message", "tenant", "domain", "suppression", "audit_head")]
 
 
+def is_nothing(row):
+    """A sum over no mail is a row of zeros."""
+    sums = row.get("metrics")
+    return sums is not None and not any(value for value in sums.values() if isinstance(value, int | float))
+
+
 @pytest.mark.parametrize(("endpoint", "name"), WITH_QUERY, ids=lambda one: getattr(one, "name", one))
 def test_no_query_parameter_reaches_sql_as_sql(rig, whole, endpoint, name):
     """THREATS 27: refused, or a value like any other that matches nothing; never a 500, and never more rows than without it."""
@@ -55,7 +61,7 @@ def test_no_query_parameter_reaches_sql_as_sql(rig, whole, endpoint, name):
         assert answer.status_code in allowed, (injection, answer.status_code, answer.text)
         data = answer.json().get("data") if answer.status_code == 200 and answer.headers["content-type"] == "application/json" else None
         if isinstance(data, list) and name not in {"limit", "q"}:
-            assert data == [], (name, injection)
+            assert [row for row in data if not is_nothing(row)] == [], (name, injection)
     assert untouched(rig) == before
 
 
