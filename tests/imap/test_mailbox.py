@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from gatepost.app.imap import create_account
+from gatepost.observe import maillog
 from gatepost.returns.mailbox import LEFT, READ, AbuseMailbox
 from gatepost.serve import mailbox_checks
 from gatepost.settings import InvalidSettings, Loaded, Mailbox, Settings, parse_imap_url
@@ -221,6 +222,7 @@ def test_new_uids_of_the_same_mail_are_not_read_again(make_engine):
 
 def test_too_large_mail_is_left_and_told_once(make_engine, dovecot, user, capfd):
     """Its size is asked first: it is flagged for people, never fetched, and others are read."""
+    maillog.configure(level="info", mask_addresses=True, process="test")
 
     async def work(house, post):
         await in_thread(dovecot.put, user, b"Subject: big\r\n\r\n" + b"x" * 30_000 + b"\r\n")
