@@ -225,7 +225,16 @@ def test_a_viewer_is_offered_nothing_that_they_may_not_do(team: Site, open_page:
     page = open_page("about:blank")
     sign_in(page, named(team), EMAILS["viewer"])
     rail = page.get_by_role("navigation", name="Pages", exact=True)
-    assert rail.get_by_role("link").all_inner_texts()[1:] == ["Inbox", "Queue", "Insights", "Domains", "Suppressions", "Delivery", "API", "Account"]
+    assert rail.get_by_role("link").all_inner_texts()[1:] == [
+        "Inbox",
+        "Queue",
+        "Insights",
+        "Domains",
+        "Suppressions",
+        "Delivery",
+        "API",
+        "Account",
+    ]
     page.goto(f"{named(team)}/m/{team.ids['deferred']}")
     expect(page.get_by_role("heading", level=1)).to_be_visible()
     expect(page.get_by_role("button", name="Retry now")).to_have_count(0)
