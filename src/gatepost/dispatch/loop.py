@@ -287,13 +287,9 @@ class Dispatcher:
         worker.add_done_callback(self._workers.discard)
 
     def _start_worker(self, site: Site, lane: int) -> None:
-        if site.timer is None and site.active < self._slots(site, for_codes=lane == Lane.CODES) and not self._has_enough(site, lane):
+        if site.timer is None and site.active < self._slots(site, for_codes=lane == Lane.CODES):
             site.active += 1
             self._start(self._work(site))
-
-    def _has_enough(self, site: Site, lane: int) -> bool:
-        """Tell whether the workers that a site has will do: with much mail about, a connection for each message costs everybody's time."""
-        return bool(site.active) and site.waiting <= 2 * site.active and lane != Lane.CODES and self._memory.is_half_full
 
     def _slots(self, site: Site, *, for_codes: bool) -> int:
         """Tell how many may work at once: where codes are expected, one less for all others, so that a code need not wait."""
