@@ -199,8 +199,7 @@ class Dkim(Section, frozen=True):
         list[Literal["rsa-sha256", "ed25519-sha256"]],
         Meta(
             min_length=1,
-            description="what new keys are for, one key and one DNS record each; rsa-sha256 alone costs a record and a tenth of the"
-            " processor less, and is all that most receivers check",
+            description="what new keys are for, one key and one DNS record each: every key signs every message",
         ),
     ] = msgspec.field(default_factory=lambda: ["rsa-sha256", "ed25519-sha256"])
 
