@@ -7,6 +7,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 from gatepost.clock import DAY, HOUR, MINUTE, iso
+from gatepost.dashboard import charts
 from gatepost.domain.stats import Labels, waited
 from gatepost.store import counting, folding
 from tests.dashboard.conftest import OpenPage
@@ -105,3 +106,10 @@ def test_a_filter_works_without_script(site: Site, open_page: OpenPage) -> None:
     page.get_by_role("button", name="Show").click()
     assert "stream=bulk" in page.url
     assert page.locator(".insight-table").first.locator("tbody tr").count() == 1
+
+
+def test_a_value_that_stands_alone_is_seen() -> None:
+    """One hour's rate between hours without mail is a dot, and no gap."""
+    drawn = charts.line("bounced", [None, 0.5, None, 0.2, 0.4], 1.0)
+    assert len(drawn.dots) == 1
+    assert [len(part.split()) for part in drawn.parts] == [2]

@@ -31,10 +31,16 @@ class Bar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """A line of points, `points` as SVG writes them; broken where there is no value."""
+    """
+    A line of points as SVG writes them, broken where there is no value.
+
+    Attributes:
+        dots: Values that stand alone: no line would show them.
+    """
 
     kind: str
     parts: tuple[str, ...]
+    dots: tuple[str, ...] = ()
 
 
 def top_of(values: Sequence[float]) -> float:
@@ -80,13 +86,14 @@ def line(kind: str, values: Sequence[float | None], top: float) -> Line:
             parts.append([])
         else:
             parts[-1].append(f"{_short(n * step + step / 2):g},{_short(HEIGHT - HEIGHT * min(value / top, 1.0)):g}")
-    return Line(kind=kind, parts=tuple(" ".join(part if len(part) > 1 else _stroke(part[0])) for part in parts if part))
+    lines = tuple(" ".join(part) for part in parts if len(part) > 1)
+    return Line(kind=kind, parts=lines, dots=tuple(_dot(part[0]) for part in parts if len(part) == 1))
 
 
-def _stroke(point: str) -> list[str]:
-    """Make a short stroke of a value that stands alone: a line of one point would not be seen."""
+def _dot(point: str) -> str:
+    """Write a value that stands alone as a line of next to no length, whose round ends are seen."""
     x, _, y = point.partition(",")
-    return [point, f"{float(x) + 4:g},{y}"]
+    return f"{point} {float(x) + 0.01:g},{y}"
 
 
 def _short(value: float) -> float:
