@@ -5,6 +5,7 @@ BIN    := $(VENV)/bin
 CORES  := $(shell nproc 2>/dev/null || echo 2)
 # one more than there are cores: many tests wait for a process, a socket, a browser
 WORKERS := $(shell expr $(CORES) + 1)
+QUICK  := tests/unit tests/dialogs tests/messages
 
 .DEFAULT_GOAL := help
 
@@ -15,14 +16,14 @@ demo: $(VENV)/.runtime  ## Run the gateway in a throw-away folder and send sampl
 	$(BIN)/gatepost demo $(ARGS)
 
 test: $(VENV)/.dev $(VENV)/.sslyze tools check  ## Check the code and run all tests
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(addprefix --ignore=,$(QUICK)) $(ARGS)
 
 check: $(VENV)/.dev  ## Lint, types, layers and the quick tests: run before each commit
 	$(BIN)/ruff check src tests bench
 	$(BIN)/ruff format --check src tests bench
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache > .lint-imports.log || { cat .lint-imports.log; exit 1; }; rm -f .lint-imports.log
-	$(BIN)/python -m pytest -n $(CORES) tests/unit tests/dialogs tests/messages $(ARGS)
+	$(BIN)/python -m pytest -n $(CORES) $(QUICK) $(ARGS)
 
 test-crash: $(VENV)/.dev tools  ## The long kill loops: no accepted message is ever lost (ARGS="--kills N --messages N")
 	$(BIN)/python -m tests.crash $(ARGS)

@@ -87,7 +87,7 @@ def test_a_server_that_forgets_commits_is_refused(postgres_url, tmp_path):
     """With synchronous_commit off an accepted message could be lost: nothing is written there."""
     import asyncpg
 
-    from gatepost.store.postgres import UnsafeDurability
+    from gatepost.store.errors import UnsafeDurability
 
     async def main():
         connection = await asyncpg.connect(postgres_url)

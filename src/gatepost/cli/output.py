@@ -17,8 +17,7 @@ from rich.table import Table
 from gatepost.clock import Instant
 from gatepost.domain.errors import CATALOGUE, Refused
 from gatepost.settings import InvalidSettings
-from gatepost.store.errors import KeyLost, MasterKeyRefused, SchemaOutdated, SealBroken, StorageUnavailable
-from gatepost.store.postgres import UnsafeDurability
+from gatepost.store.errors import KeyLost, MasterKeyRefused, SchemaOutdated, SealBroken, StorageUnavailable, UnsafeDurability
 from gatepost.store.sqlite import LibraryTooOld
 
 P = ParamSpec("P")

@@ -33,9 +33,8 @@ from gatepost.serve import outside_checks
 from gatepost.serve.finding import Finding
 from gatepost.settings import InvalidSettings, Loaded
 from gatepost.store import opening
-from gatepost.store.errors import MasterKeyRefused, StorageUnavailable
+from gatepost.store.errors import MasterKeyRefused, StorageUnavailable, UnsafeDurability
 from gatepost.store.master_key import GivenKeys
-from gatepost.store.postgres import UnsafeDurability
 from gatepost.store.schema import REVISION
 from gatepost.store.sqlite import LibraryTooOld, check_library, library_version
 

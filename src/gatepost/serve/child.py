@@ -26,8 +26,7 @@ from gatepost import settings
 from gatepost.app.listening import CannotListen
 from gatepost.observe import maillog
 from gatepost.settings import InvalidSettings, Loaded
-from gatepost.store.errors import MasterKeyRefused
-from gatepost.store.postgres import UnsafeDurability
+from gatepost.store.errors import MasterKeyRefused, UnsafeDurability
 from gatepost.store.sqlite import LibraryTooOld
 
 _PR_SET_PDEATHSIG = 1

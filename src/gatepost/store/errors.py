@@ -15,6 +15,10 @@ class SchemaOutdated(Exception):  # noqa: N818
     """The database's schema is not the one of this release; the message says what to run."""
 
 
+class UnsafeDurability(Exception):  # noqa: N818
+    """The server is set up to answer commits before they are on disk."""
+
+
 class SealBroken(Exception):  # noqa: N818
     """A sealed value cannot be opened: it was altered, or stands in another place than it was sealed for."""
 

@@ -17,7 +17,6 @@ from gatepost.store.errors import SchemaOutdated
 from gatepost.store.key_file import FILE_NAME, KeyFile
 from gatepost.store.keyring import Keyring
 from gatepost.store.master_key import MasterKeys
-from gatepost.store.postgres import PostgresEngine
 from gatepost.store.schema import REVISION, metadata
 from gatepost.store.sqlite import SqliteEngine
 
@@ -39,6 +38,8 @@ def create_engine(url: str, data_dir: Path, pool_size: int = 8, masters: MasterK
     if not url:
         return SqliteEngine(data_dir, keyring)
     if url.split(":", 1)[0].split("+", 1)[0] in {"postgresql", "postgres"}:
+        from gatepost.store.postgres import PostgresEngine  # noqa: PLC0415 - brings the whole ORM with it
+
         return PostgresEngine(url.replace("postgres://", "postgresql://", 1), keyring, pool_size)
     raise ValueError("database.url: give a postgresql:// URL, or leave it empty for SQLite")
 

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from gatepost.store import sealing
-from gatepost.store.errors import StorageUnavailable, is_unavailable
+from gatepost.store.errors import StorageUnavailable, UnsafeDurability, is_unavailable
 from gatepost.store.keyring import Keyring
 
 T = TypeVar("T")
@@ -26,10 +26,6 @@ _SERVER_SETTINGS = {
     "lock_timeout": "10000",
     "jit": "off",
 }
-
-
-class UnsafeDurability(Exception):  # noqa: N818
-    """The server is set up to answer commits before they are on disk."""
 
 
 class PostgresEngine:
