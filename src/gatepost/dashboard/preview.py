@@ -17,12 +17,13 @@ from typing import Final
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
+from gatepost.mime.nesting import too_deep_at
+
 POLICY: Final = (
     "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 )
 
 _MAX_HTML = 2_000_000
-_MAX_DEPTH = 500
 _MAX_LINKS = 200
 _MAX_INLINE_BYTES = 12 * 1024 * 1024
 _IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp", "image/avif", "image/bmp", "image/x-icon"})
@@ -47,33 +48,6 @@ _DROPPED = frozenset(
         "popovertarget",
         "http-equiv",
     }
-)
-_TAG = re.compile(r"<(/?)([A-Za-z][A-Za-z0-9-]*)")
-_NEVER_DEEP = frozenset(
-    [
-        "area",
-        "base",
-        "br",
-        "col",
-        "dd",
-        "dt",
-        "hr",
-        "img",
-        "input",
-        "li",
-        "link",
-        "meta",
-        "option",
-        "p",
-        "source",
-        "tbody",
-        "td",
-        "tfoot",
-        "th",
-        "thead",
-        "tr",
-        "wbr",
-    ]
 )
 _CSS_URL = re.compile(r"""url\(\s*(?:"([^"]*)"|'([^']*)'|([^)]*?))\s*\)""", re.IGNORECASE)
 _CSS_ESCAPE = re.compile(r"\\0{0,4}([46][1-9a-f]|[57][0-9a])[ \t\r\n\f]?", re.IGNORECASE)
@@ -128,7 +102,7 @@ def make_preview(html: str, images: Mapping[str, Image], *, is_dark: bool = Fals
         is_dark: Show it as apps do that turn light messages dark.
     """
     html = html[:_MAX_HTML]
-    if _is_too_deep(html):
+    if too_deep_at(html) is not None:
         return None
     parser = LexborHTMLParser(html)
     cleaner = _Cleaner(images)
@@ -149,18 +123,6 @@ def make_preview(html: str, images: Mapping[str, Image], *, is_dark: bool = Fals
 def _language(root: LexborNode | None) -> str:
     attributes = root.attributes if root is not None else {}
     return "".join(f' {name}="{escape(attributes[name] or "")}"' for name in ("lang", "dir") if attributes.get(name))
-
-
-def _is_too_deep(html: str) -> bool:
-    """Estimate the depth before parsing: the parser's time is quadratic in it."""
-    depth = 0
-    for match in _TAG.finditer(html):
-        if match[2].lower() in _NEVER_DEEP:
-            continue
-        depth = max(0, depth - 1) if match[1] else depth + 1
-        if depth > _MAX_DEPTH:
-            return True
-    return False
 
 
 class _Cleaner:

@@ -10,37 +10,11 @@ import re
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
+from gatepost.mime.nesting import too_deep_at
+
 _MAX_HTML = 2_000_000
 _MAX_NODES = 50_000
 _MAX_TEXT = 500_000
-_MAX_DEPTH = 500
-_TAG = re.compile(r"<(/?)([A-Za-z][A-Za-z0-9]*)")
-_NEVER_DEEP = frozenset(
-    [
-        "area",
-        "base",
-        "br",
-        "col",
-        "dd",
-        "dt",
-        "hr",
-        "img",
-        "input",
-        "li",
-        "link",
-        "meta",
-        "option",
-        "p",
-        "source",
-        "tbody",
-        "td",
-        "tfoot",
-        "th",
-        "thead",
-        "tr",
-        "wbr",
-    ]
-)
 _HIDDEN = frozenset({"script", "style", "head", "template", "noscript", "title", "svg", "object", "iframe", "select", "textarea"})
 _BLOCKS = frozenset(
     [
@@ -96,7 +70,8 @@ def text_of(html: str) -> str:
     Bounded: beyond 2 MB of HTML, 50,000 nodes or 500,000 characters of text the rest is left out. Never raises for
     what the HTML looks like.
     """
-    root = LexborHTMLParser(_shallow(html[:_MAX_HTML])).root
+    html = html[:_MAX_HTML]
+    root = LexborHTMLParser(html[: too_deep_at(html)]).root
     if root is None:
         return ""
     out = _Text()
@@ -116,19 +91,6 @@ def text_of(html: str) -> str:
             stack.append((node, True))
             stack += [(child, False) for child in _children(node)]
     return out.finish()
-
-
-def _shallow(html: str) -> str:
-    """Cut where elements nest deeper than any real message does: the parser's time is quadratic in the depth."""
-    if html.count("<") <= 2 * _MAX_DEPTH:
-        return html
-    depth = 0
-    for tag in _TAG.finditer(html):
-        if tag[2].lower() not in _NEVER_DEEP:
-            depth = max(0, depth - 1) if tag[1] else depth + 1
-            if depth > _MAX_DEPTH:
-                return html[: tag.start()]
-    return html
 
 
 def _children(node: LexborNode) -> list[LexborNode]:
