@@ -18,7 +18,7 @@ from gatepost.wire.unpacking import Unreadable
 
 CORPORA = Path(__file__).parents[3] / "shared" / "corpora"
 needs_corpora = pytest.mark.skipif(not CORPORA.exists(), reason="the corpora are not part of the project")
-FLOOR = {"recognised": 0.99, "category": 0.94, "hard": 0.94, "recipients": 0.97}
+FLOOR = {"recognised": 0.99, "category": 0.95, "hard": 0.94, "recipients": 0.97}
 """What was reached on the portion for validation, most of whose rest are labels that their own texts contradict."""
 
 

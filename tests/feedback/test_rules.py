@@ -119,3 +119,20 @@ def test_better_evidence_beats_a_weak_guess() -> None:
     found = judge([Statement(text="550 go away"), Statement(text="the mailbox is full")])
     assert (found.category, found.smtp_code) == (Category.MAILBOX_FULL, 550)
     assert judge([Statement(text="550 no")]).category is not Category.INVALID_RECIPIENT
+
+
+def test_a_range_of_codes_is_each_of_them(tmp_path: Path) -> None:
+    """Providers document ranges; a range that is no range is a fault with a name."""
+    file = tmp_path / "rules.toml"
+    file.write_text('[[rule]]\nid = "house.range"\ncategory = "rate_limited"\nenhanced = ["7.901-903"]\n')
+    rules = load_rules(file)
+    assert [judge([Statement(text="", status=f"5.7.{last}")], rules).rule == "house.range" for last in (900, 901, 903, 904)] == [
+        False,
+        True,
+        True,
+        False,
+    ]
+    for wrong in ("7.1-x", "7.1-99999"):
+        file.write_text(f'[[rule]]\nid = "house.range"\ncategory = "rate_limited"\nenhanced = ["{wrong}"]\n')
+        with pytest.raises(InvalidRules, match=r"house\.range"):
+            load_rules(file)

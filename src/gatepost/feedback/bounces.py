@@ -86,12 +86,21 @@ def _statements(letter: Letter, one: RecipientStatus, transcript: dict[str, Said
         letter.text, one.fields.get("x-actual-recipient", "").rpartition(";")[2].strip(" <>")
     )
     stage = stage_of(one.diagnostic) or stage_of(beside) or (stage_of(letter.text) if alone else "")
+    domains = _our_domains(letter, one.address)
     if said and said.replies and not stage_of(one.diagnostic):
         stage = said.replies[0][1] or stage
 
     def make(text: str, at: str = stage) -> Statement:
-        senders = _senders(letter, text, one.address)
-        return Statement(text=text, status=one.status, stage=at, host=one.remote, action=action.value, senders=senders)
+        return Statement(
+            text=text,
+            status=one.status,
+            stage=at,
+            host=one.remote,
+            action=action.value,
+            senders=_senders(letter, text, one.address),
+            our_domains=domains,
+            their_domain=_domain(one.address),
+        )
 
     diagnostic = _exit_words(one.diagnostic) if one.diagnostic_type == "x-unix" else one.diagnostic
     out = [make(diagnostic)] if diagnostic or one.status else []
@@ -142,9 +151,12 @@ def _by_words(
     text = named.text if named else text_about(letter.text, address)
     action = Action.DELAYED if is_delay(letter) else Action.FAILED
     stage = stage_of(text) or (stage_of(letter.text) if alone else "")
+    domains = _our_domains(letter, address)
 
     def make(words: str, at: str = stage) -> Statement:
-        return Statement(text=words, stage=at, action=action.value, senders=_senders(letter, words, address))
+        senders = _senders(letter, words, address)
+        theirs = _domain(address)
+        return Statement(text=words, stage=at, action=action.value, senders=senders, our_domains=domains, their_domain=theirs)
 
     out = [make(reply, at or stage) for reply, at in (said.replies[:3] if said else [])]
     out += [make(words) for words in _beside(text)]
@@ -173,6 +185,16 @@ def _senders(letter: Letter, text: str, recipient: str) -> frozenset[str]:
     if not letter.senders or (recipient and recipient.lower() in lowered):
         return frozenset()
     return frozenset(one for one in letter.senders if one in lowered and one != recipient.lower())
+
+
+def _our_domains(letter: Letter, recipient: str) -> frozenset[str]:
+    """Name the domains of the sender, without the recipient's own: nobody can tell of whom a shared one is said."""
+    return frozenset(domain for one in letter.senders if (domain := _domain(one)) and domain != _domain(recipient))
+
+
+def _domain(address: str) -> str:
+    domain = address.rpartition("@")[2].lower()
+    return domain if "." in domain and "@" in address else ""
 
 
 def _reported(address: str, found: Judgement, detail: str, action: Action, remote: str, other: str) -> ReportedRecipient:

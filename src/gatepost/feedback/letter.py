@@ -41,7 +41,7 @@ _SEPARATOR = re.compile(
     re.IGNORECASE,
 )
 _FOLLOWS = re.compile(
-    r"(?:message|headers?|mail)\b[^.:]{0,40}(?:follows?|below)\s?[.:]?\s*$|"
+    r"(?:message|headers?|mail)\b[^.:]{0,40}(?:follows?|below)\s?[.:]?\s*(?:>|$)|"
     r"copy of (?:the|your) (?:original )?(?:message|mail|header)|as follows:$",
     re.IGNORECASE,
 )
@@ -122,7 +122,7 @@ def _begins_returned(lines: list[str], number: int, line: str) -> bool:
     stripped = line.strip()
     if not stripped or number == 0:
         return False
-    if len(stripped) < 120 and ((_DECORATED.match(line) and _SEPARATOR.search(line)) or _FOLLOWS.search(stripped)):
+    if len(stripped) < 160 and ((_DECORATED.match(line) and _SEPARATOR.search(line)) or _FOLLOWS.search(stripped)):
         return _headers_after(lines, number + 1) or bool(_DECORATED.match(line))
     match = _HEADER_LINE.match(stripped)
     if match is None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gatepost.domain.outcome import Category
-from gatepost.domain.severity import Severity
+from gatepost.domain.severity import SEVERITY, Severity
 
 NEAR = 40
 """Characters that may lie between two words that a rule wants near each other."""
@@ -23,6 +23,7 @@ NEAR = 40
 _LISTS = ("stages", "codes", "enhanced", "classes", "words", "also", "never", "near", "hosts", "actions")
 _KEYS = frozenset({"id", "reason", "category", "severity", "weak", "origin", *_LISTS})
 _MAX_FILE = 1_000_000
+_MAX_RANGE = 1_000
 
 
 class InvalidRules(ValueError):  # noqa: N818
@@ -58,7 +59,8 @@ class Rule:
     One rule; an empty condition matches everything.
 
     Attributes:
-        enhanced: `5.1.1`, or `1.1` for any class, or `1.` for a whole subject; `none` where there is no code.
+        enhanced: `5.1.1`, or `1.1` for any class, or `1.` for a whole subject; `7.606-649` in a file is each of them; `none`
+            where there is no code.
         classes: First digits, of the enhanced code, else of the reply code.
         words: Any of these.
         also: Any of these as well.
@@ -86,6 +88,11 @@ class Rule:
     severity: Severity | None = None
     weak: bool = False
     reason: str = ""
+
+    @property
+    def suppresses(self) -> bool:
+        """Tell whether it says that an address or domain is gone; mail that a list held back never left."""
+        return (self.severity or SEVERITY[self.category]) is Severity.HARD and self.category is not Category.SUPPRESSED
 
     def matches(self, evidence: Evidence) -> bool:
         """Tell whether all conditions hold."""
@@ -137,6 +144,13 @@ class Rules:
     def first(self, evidence: Evidence) -> Rule | None:
         """Find the rule that counts; None where none matches."""
         return _first(self, evidence)
+
+    def first_harmless(self, evidence: Evidence) -> Rule | None:
+        """Find the first rule that matches and does not say that somebody is gone; None where there is none."""
+        found = _first(self, evidence)
+        if found is None or not found.suppresses:
+            return found
+        return next((rule for rule in self.rules if not rule.suppresses and rule.matches(evidence)), None)
 
 
 @lru_cache(maxsize=256)
@@ -218,7 +232,7 @@ def _rule(table: Any, lists: dict[str, tuple[str, ...]]) -> Rule:
             category=Category(table.get("category", "")),
             stages=frozenset(_texts(name, table.get("stages", []))),
             codes=frozenset(int(code) for code in table.get("codes", [])),
-            enhanced=frozenset(_texts(name, table.get("enhanced", []))),
+            enhanced=frozenset(code for text in _texts(name, table.get("enhanced", [])) for code in _codes(text)),
             classes=frozenset(int(one) for one in table.get("classes", [])),
             words=_said(name, table.get("words", []), lists),
             also=_said(name, table.get("also", []), lists),
@@ -245,6 +259,18 @@ def _texts(name: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(one, str) and one for one in value):
         raise InvalidRules(f"{name}: not a list of texts")
     return tuple(value)
+
+
+def _codes(text: str) -> tuple[str, ...]:
+    """Write out `7.606-649`, as providers give their ranges of details."""
+    start, dash, last = text.partition("-")
+    if not dash:
+        return (text,)
+    subject, _, first = start.rpartition(".")
+    numbers = range(int(first), int(last) + 1)
+    if len(numbers) > _MAX_RANGE:
+        raise ValueError(f"{text} is too long a range")
+    return tuple(f"{subject}.{number}" for number in numbers)
 
 
 def _said(name: str, value: list[Any], lists: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
