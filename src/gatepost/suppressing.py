@@ -25,7 +25,7 @@ from gatepost.domain.statement import Said
 from gatepost.domain.tenant import DEFAULT_TENANT
 from gatepost.observe import maillog, metrics
 from gatepost.policy.suppressing import BLOCKS_HOLD, UNSUBSCRIBED, Act, SuppressRules, act_on, is_for_every_stream
-from gatepost.store import facts, reports, sealing, shaping, suppressions, tenants
+from gatepost.store import facts, relay_listed, reports, sealing, shaping, suppressions, tenants
 
 _SEVERAL_DOMAINS = 2
 
@@ -97,6 +97,8 @@ class Suppressing:
             "source": fact.told_by, "created_at": fact.at, "expires_at": self._rules.expires_at(reason, fact.at),
         }  # fmt: skip
         if not suppressions.put_found(conn, row):
+            # our own mail says so by now: a provider's list that has it no more does not lift it
+            relay_listed.keep(conn, fact.tenant_id, sealing.keyed_hash(conn, key), stream)
             return
         data = {"address": key, "stream": stream or None, "reason": reason, "message_id": fact.message_id, "recipient_id": _recipient(fact)}
         facts.insert_events(

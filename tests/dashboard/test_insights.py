@@ -2,14 +2,15 @@
 
 import csv
 import io
+import re
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 
 from gatepost.clock import DAY, HOUR, MINUTE, iso
 from gatepost.dashboard import charts
 from gatepost.domain.stats import Labels, waited
 from gatepost.store import counting, folding
+from tests.dashboard.accessible import violations
 from tests.dashboard.conftest import OpenPage
 from tests.dashboard.site import Site, running_site
 
@@ -67,6 +68,51 @@ def test_the_page_keeps_to_its_time_and_filters(site: Site, client) -> None:
     assert client.get("/insights?from=2026-01-01&to=2026-02-01").status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("given", "field", "told"),
+    [
+        ({"from": "yesterday"}, "from", "Give a day such as"),
+        ({"from": "2026-11-01", "to": "2026-13-01"}, "to", "Give a day such as"),
+        ({"from": "2026-02-01", "to": "2026-01-01"}, "from", "It begins before it ends"),
+        ({"to": "9999-12-31"}, "to", "It is at most ten years from now"),
+        ({"from": "2026-11-01T10:00"}, "from", "Give a day such as"),
+        ({"time_zone": "Mars/Olympus"}, "time_zone", "Give a name of the IANA list"),
+    ],
+)
+def test_a_time_that_makes_no_sense_is_told_beside_its_field(client, given: dict[str, str], field: str, told: str) -> None:
+    """The page is there with what was typed and the last week's numbers; its file leads back to it. Nothing is an error page."""
+    answer = client.get("/insights", params=given)
+    assert answer.status_code == 422
+    assert re.findall(r'id="(\w+)-fault" role="alert">([^<]*)', answer.text)[0][0] == field
+    assert told in answer.text
+    assert f'value="{given[field]}"' in answer.text
+    assert answer.text.count('role="img"') == 4, "the numbers of a week are there"
+    file = client.get("/insights/table.csv", params=given, follow_redirects=True)
+    assert (file.status_code, f'id="{field}-fault"' in file.text) == (422, True)
+
+
+def test_a_hostile_time_is_text(client) -> None:
+    """What was typed comes back escaped."""
+    for name in ("from", "to", "time_zone"):
+        assert HOSTILE not in client.get("/insights", params={name: HOSTILE}).text
+
+
+def test_days_are_those_of_a_time_zone(site: Site, client) -> None:
+    """UTC where none is given; else days begin at midnight there, and every time on the page is that zone's."""
+    text = client.get("/insights?span=30d").text
+    assert ("UTC; beside it" in text, "From (UTC)" in text, 'name="time_zone" value="UTC"' in text) == (True, True, True)
+    there = client.get("/insights?span=30d&time_zone=Asia/Kolkata").text
+    assert ("Asia/Kolkata; beside it" in there, "From (Asia/Kolkata)" in there) == (True, True)
+    starts = re.findall(r'<th scope="row"><time datetime="([^"]+)">([^<]+)</time>', there)
+    assert starts
+    assert {at[10:] for at, _ in starts} == {"T18:30:00.000Z"}
+    assert {told[10:] for _, told in starts} == {" 00:00"}
+    assert "time_zone=Asia%2FKolkata" in there, "choices keep it"
+    day = client.get("/insights?from=2026-03-29&to=2026-03-30&time_zone=Europe/Berlin").text
+    assert '<time datetime="2026-03-28T23:00:00.000Z">2026-03-29 00:00</time>' in day
+    assert '<time datetime="2026-03-29T22:00:00.000Z">2026-03-30 00:00</time>' in day
+
+
 def test_the_table_is_there_as_csv(site: Site, client) -> None:
     """The same rows; nothing that a spreadsheet computes."""
     answer = client.get("/insights/table.csv?by=tag&span=30d")
@@ -89,9 +135,9 @@ def test_a_fresh_gateway_shows_how_to_begin(empty_site: Site) -> None:
 @pytest.mark.parametrize("width", [1280, 390])
 def test_everybody_can_read_the_page(site: Site, open_page: OpenPage, theme: str, width: int) -> None:
     """axe-core finds nothing, nothing is wider than the screen, no rule of the policy is broken, with and without script."""
-    page = open_page(site.url + "/insights?span=30d", width=width, theme=theme)
+    page = open_page(site.url + "/insights?span=30d&time_zone=Europe/Berlin", width=width, theme=theme)
     page.get_by_text("The numbers behind the charts").click()
-    found = [one["id"] for one in Axe().run(page, options={"iframes": False}).response["violations"] if one["impact"] != "minor"]
+    found = [one["id"] for one in violations(page, iframes=False) if one["impact"] != "minor"]
     assert found == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     tallest = page.evaluate("Math.max(...[...document.querySelectorAll('.chart rect')].map(one => one.getBoundingClientRect().height))")
@@ -106,6 +152,32 @@ def test_a_filter_works_without_script(site: Site, open_page: OpenPage) -> None:
     page.get_by_role("button", name="Show").click()
     assert "stream=bulk" in page.url
     assert page.locator(".insight-table").first.locator("tbody tr").count() == 1
+
+
+def test_a_day_is_chosen_without_script(site: Site, open_page: OpenPage) -> None:
+    """Two days and a zone in the form, in place of the span that was shown before."""
+    page = open_page(site.url + "/insights?span=24h", script=False)
+    page.get_by_label("From", exact=True).fill("2026-01-01")
+    page.get_by_label("To, not included").fill("2026-02-01")
+    page.get_by_label("Time zone").fill("America/New_York")
+    page.get_by_role("button", name="Show").click()
+    assert "2026-01-01 00:00" in page.locator(".lead").inner_text()
+    assert "America/New_York" in page.locator(".lead").inner_text()
+    assert page.locator(".chips a[aria-current]").count() == 0
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_everybody_can_read_a_fault(site: Site, open_page: OpenPage, width: int) -> None:
+    """The message belongs to its field, for who sees it and who does not."""
+    page = open_page(site.url + "/insights", width=width)
+    page.get_by_label("Time zone").fill("Mars/Olympus")
+    page.get_by_role("button", name="Show").click()
+    assert page.get_by_label("Time zone").get_attribute("aria-describedby") == "time_zone-fault"
+    assert "IANA" in page.get_by_role("alert").inner_text()
+    found = [one["id"] for one in violations(page, iframes=False) if one["impact"] != "minor"]
+    assert found == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    open_page.complaints.clear()  # type: ignore[attr-defined]  # the browser notes a 422
 
 
 def test_a_value_that_stands_alone_is_seen() -> None:

@@ -81,9 +81,12 @@ def test_only_operators_see_every_tenant(client):
     [
         ({"from": "yesterday"}, "from"), ({"to": "2026-13-01"}, "to"), ({"from": "2026-02-01", "to": "2026-01-01"}, "from"),
         ({"group_by": "address"}, "group_by"), ({"step": "second"}, "step"), ({"time_zone": "../../etc/passwd"}, "time_zone"),
-        ({"time_zone": "Mars/Olympus"}, "time_zone"), ({"metrics": "profit"}, "metrics"), ({"mode": "dry"}, "mode"),
+        ({"time_zone": "Mars/Olympus"}, "time_zone"), ({"metrics": "profit"}, "metrics"),
+        ({"group_by": "domain,template"}, "group_by"), ({"template": "welcome"}, "template"), ({"mode": "dry"}, "mode"),
         ({"group_by": "tag,site"}, "group_by"), ({"tag": "a", "relay": "mx"}, "group_by"),
-        ({"from": "2019-01-01", "to": "2026-01-01", "step": "5m"}, "step"), ({"from": "0001-01-01"}, "from"), ({"adress": "x"}, "adress"),
+        ({"from": "2019-01-01", "to": "2026-01-01", "step": "5m"}, "step"), ({"from": "0001-01-01"}, "from"), ({"from": "2026-01-01T00:00"}, "from"),
+        ({"from": "9999-12-01", "to": "9999-12-31", "step": "day", "time_zone": "Pacific/Kiritimati"}, "to"), ({"to": "\u0663"}, "to"),
+        ({"adress": "x"}, "adress"),
     ],
 )  # fmt: skip
 def test_a_question_that_makes_no_sense_is_refused_with_its_place(client, query, place):
@@ -91,3 +94,5 @@ def test_a_question_that_makes_no_sense_is_refused_with_its_place(client, query,
     answer = client.get("/v1/stats", params=query)
     assert answer.status_code == 422, answer.text
     assert answer.json()["errors"][0]["pointer"] == place
+    if "template" in str(query):
+        assert "no templates yet" in answer.text

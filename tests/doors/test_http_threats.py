@@ -75,7 +75,7 @@ def test_a_million_keys_are_refused_quickly(client, field):
     started = time.monotonic()
     answer = _post(client, body)
     assert answer.status_code == 422
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 15  # what is not bounded takes minutes
 
 
 def _with(path, value):

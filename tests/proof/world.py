@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from gatepost import settings
-from gatepost.app.parts import create_domains, create_engine
+from gatepost.app.database import create_engine
+from gatepost.app.parts import create_domains
 from gatepost.clock import SystemClock
 from gatepost.domain.access import GATEWAY, Principal, PrincipalKind, Restrictions, Role, Scope
 from gatepost.domain.tenant import DEFAULT_TENANT, Caller, KeyMode, Tenant

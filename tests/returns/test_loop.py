@@ -235,7 +235,7 @@ def test_poison_is_put_aside_and_the_rest_goes_on(make_engine):
             await returns.loop.step()
         assert await returns.rows() == {"quarantined": 1}
         house.clock.advance(31 * 86_400)
-        await house.engine.write(lambda conn: inbound.purge(conn, house.clock.now()))
+        await house.engine.write(lambda conn: inbound.purge(conn, house.clock.now() - 30 * 86_400_000))
         assert await returns.rows() == {}
 
     run_returns(make_engine, work)

@@ -96,6 +96,104 @@ def test_silence_is_no_recovery_but_not_for_ever(make_engine, tmp_path, weeks):
     in_house(make_engine, tmp_path, work)
 
 
+@pytest.fixture
+def weeks_of_sites():
+    """Two weeks of mail of one domain to five sites, alike in every hour."""
+
+    async def fill(house):
+        deltas, now = Deltas(), house.clock.now()
+        labels = Labels("acme.example", "bulk", "", "", now)
+        for hour in range(2, 16 * 24):
+            for site in SITES:
+                for names, n in ((["accepted"], 200), (["attempted"], 200), (["deferred", "deferred_first"], 4), (["delivered"], 200)):
+                    deltas.add(house.tenant_id, labels, "mx", "", "" if "accepted" in names else site, now - hour * HOUR, names, n)
+        await house.engine.write(deltas.write)
+        names = folding.Names()
+        while await house.engine.write(lambda conn: folding.fold(conn, names)):
+            pass
+
+    return fill
+
+
+SITES = ("google", "microsoft", "yahoo", "apple", "proofpoint")
+
+
+async def an_hour(house, deferred, **where):
+    """What five sites do with an hour's mail, by how many first attempts each defers."""
+    at = house.clock.now() - HOUR // 2
+    for site in SITES:
+        n = deferred.get(site, 4)
+        await house.note(at, site=site, attempted=200, deferred_first=n, deferred=n, delivered=200, **where)
+        await house.note(at, site="", accepted=200, **where)
+
+
+async def found_in(house):
+    return {(one.metric, one.scope, one.name) for one in await house.engine.read(unusual.still_open)}
+
+
+def test_a_site_that_defers_is_named(make_engine, tmp_path, weeks_of_sites):
+    """One mail system out of five: it, and not the domain whose mail it defers; told once, and closed when it is over."""
+
+    async def work(house):
+        await weeks_of_sites(house)
+        watching = watch(house)
+        await an_hour(house, {"google": 190})
+        house.clock.advance(301)
+        assert await watching.step() == 1
+        assert await found_in(house) == {("deferrals", "site", "google")}
+        for _ in range(3):
+            house.clock.advance(301)
+            assert await watching.step() == 0
+        [told] = await house.events("sending.unusual")
+        assert (told["scope"], told["name"], told["metric"]) == ("site", "google", "deferrals")
+        for _ in range(3):
+            house.clock.advance(3_600)
+            await an_hour(house, {})
+            await watching.step()
+        assert await found_in(house) == set()
+
+    in_house(make_engine, tmp_path, work)
+
+
+def test_what_all_sites_do_is_told_of_the_domain(make_engine, tmp_path, weeks_of_sites):
+    """Every site defers as much: the mail has something in common, and five alarms would hide it."""
+
+    async def work(house):
+        await weeks_of_sites(house)
+        await an_hour(house, dict.fromkeys(SITES, 150))
+        house.clock.advance(301)
+        assert await watch(house).step() == 1
+        assert await found_in(house) == {("deferrals", "domain", "acme.example")}
+        house.clock.advance(301)
+        assert await watch(house).step() == 0
+
+    in_house(make_engine, tmp_path, work)
+
+
+def test_two_domains_are_two_things(make_engine, tmp_path):
+    """That one domain has more trouble does not hide the other's."""
+
+    async def work(house):
+        deltas, now = Deltas(), house.clock.now()
+        for domain in ("acme.example", "brand.example"):
+            labels = Labels(domain, "bulk", "", "", now)
+            for hour in range(2, 16 * 24):
+                for names, n in ((["accepted", "attempted"], 400), (["delivered"], 396), (["bounced", "bounced_invalid_recipient"], 4)):
+                    deltas.add(house.tenant_id, labels, "mx", "", f"of {domain}", now - hour * HOUR, names, n)
+        await house.engine.write(deltas.write)
+        names = folding.Names()
+        while await house.engine.write(lambda conn: folding.fold(conn, names)):
+            pass
+        for domain, bounced in (("acme.example", 300), ("brand.example", 100)):
+            counts = {"accepted": 400, "attempted": 400, "delivered": 400 - bounced, "bounced_invalid_recipient": bounced}
+            await house.note(house.clock.now() - HOUR // 2, domain=domain, site=f"of {domain}", **counts)
+        house.clock.advance(301)
+        await watch(house).step()
+        assert {("bounces", "domain", "acme.example"), ("bounces", "domain", "brand.example")} <= await found_in(house)
+
+    in_house(make_engine, tmp_path, work)
+
+
 def test_a_thing_is_open_once_and_closed_once(make_engine, tmp_path):
     """Should two processes look at the same time: the second one's row is not written, and nothing is closed twice."""
 

@@ -310,7 +310,7 @@ def test_links_are_sealed_and_go_when_no_token_leads_to_them(make_engine):
         assert await house.engine.read(lambda conn: engagement.links_of(conn, house.message_id)) == [target]
         raw = await house.engine.read(lambda conn: conn.execute(sa.text("SELECT sealed FROM message_links")).scalar_one())
         assert b"example" not in bytes(raw)
-        await house.engine.write(lambda conn: engagement.purge(conn, LATER + 1))
+        await house.engine.write(lambda conn: engagement.purge(conn, LATER + 1, 365))
         assert await house.engine.read(lambda conn: engagement.links_of(conn, house.message_id)) == []
 
     run(make_engine, work)

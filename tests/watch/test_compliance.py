@@ -3,7 +3,7 @@
 import pytest
 
 from gatepost.domain.health import Check, CheckStatus
-from gatepost.policy.compliance import BULK_PER_DAY, RuleStatus, Traffic, evaluate, rules
+from gatepost.policy.compliance import BULK_PER_DAY, LEAST_REACHED, Complaints, RuleStatus, Traffic, evaluate, rules
 
 IDS = ("dkim", "spf", "spf_lookups", "spf_senders", "dmarc", "dmarc_alignment", "mx", "source_ptr")
 
@@ -41,9 +41,38 @@ def test_what_nobody_counts_is_unknown_and_does_not_score() -> None:
         "gmail_complaints", "yahoo_complaints", "gmail_unsubscribe", "yahoo_unsubscribe", "microsoft_unsubscribe",
     }  # fmt: skip
     assert found.unknown == 5
-    assert status_of("gmail_complaints", Traffic(complaint_rate=0.002)) == "passed"
-    assert status_of("gmail_complaints", Traffic(complaint_rate=0.003)) == "failed"
     assert status_of("gmail_unsubscribe", Traffic(has_one_click=False)) == "failed"
+
+
+def complaints(*spans: tuple[int, int, int]) -> Traffic:
+    return Traffic(complaints=tuple(Complaints(days=days, count=count, reached=reached) for days, count, reached in spans))
+
+
+@pytest.mark.parametrize(
+    ("traffic", "status", "told", "has_step"),
+    [
+        (complaints((30, 0, 10_000)), "passed", "0.00% of 10,000", False),
+        (complaints((30, 9, 10_000)), "passed", "0.090% of 10,000", False),
+        (complaints((30, 10, 10_000)), "passed", "0.10% of 10,000 recipients in 30 days reported it as spam, as far as", True),
+        (complaints((30, 29, 10_000)), "passed", "below 0.1 % is wanted", True),
+        (complaints((30, 30, 10_000)), "failed", "0.30% of 10,000", True),
+        (complaints((7, 4, 1_000), (30, 4, 100_000)), "failed", "0.40% of 1,000 recipients in 7 days", True),
+        (complaints((7, 4, LEAST_REACHED - 1), (30, 4, 100_000)), "passed", "0.004% of 100,000", False),
+        (complaints((7, 50, 100), (30, 50, LEAST_REACHED - 1)), "unknown", "999 recipients in 30 days are too few to tell", False),
+        (complaints((7, 0, 0), (30, 0, 0)), "unknown", "0 recipients in 30 days are too few", False),
+        (Traffic(), "unknown", "it is not told how many complain", False),
+    ],
+)
+def test_complaints_are_judged_where_there_is_enough_mail(traffic: Traffic, status: str, told: str, *, has_step: bool) -> None:
+    """Below 0.1 % is right, from 0.3 % on it fails, between them it is what to mend; a bad week counts, too little mail says nothing."""
+    found = evaluate(checks(), traffic)
+    for rule in ("gmail_complaints", "yahoo_complaints"):
+        one = next(one for one in found.results if one.rule.id == rule)
+        assert one.status.value == status
+        assert told in one.evidence
+    assert bool(found.next_step) is has_step
+    assert found.score is not None
+    assert (found.score < 100) is (status == "failed")
 
 
 @pytest.mark.parametrize(

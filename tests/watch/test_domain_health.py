@@ -14,8 +14,9 @@ import sqlalchemy as sa
 from gatepost.clock import DAY, HOUR, MINUTE
 from gatepost.domain.access import GATEWAY
 from gatepost.domain.errors import Refused
+from gatepost.domain.stats import Labels
 from gatepost.settings import Egress, Settings, Watch
-from gatepost.store import health, schema, sealing
+from gatepost.store import counting, health, schema, sealing
 from gatepost.store.engine import Engine
 from gatepost.store.opening import create_engine, open_store
 from gatepost.tenants.domain_health import DomainHealth, Health
@@ -296,6 +297,51 @@ def test_an_address_without_a_name_fails_the_rule_of_two_providers(run) -> None:
         told = (await house.look()).sources[0].checks[0]
         assert (told.id, told.status) == ("source_ptr", "failed")
         assert "does not lead back" in told.detail
+
+    run(check)
+
+
+def test_complaints_of_the_domains_mail_count_once_there_is_enough(run) -> None:
+    """What recipients reported, out of the numbers: of this domain's mail that left, not of the sandbox's, nor of another domain's."""
+
+    def counted(domain: str, road: str, reached: int, complained: int, at: int) -> Callable[[Any], None]:
+        def write(conn: Any) -> None:
+            deltas = counting.Deltas()
+            labels = Labels(domain, "bulk", "", "", at)
+            deltas.add(tenant_id, labels, road, "", "google", at, ("delivered",), reached)
+            deltas.add(tenant_id, labels, road, "", "google", at, ("complained",), complained)
+            deltas.write(conn)
+
+        return write
+
+    def of(found: Health) -> tuple[str, str]:
+        one = next(one for one in found.compliance.results if one.rule.id == "gmail_complaints")
+        return one.status.value, one.evidence
+
+    tenant_id = ""
+
+    async def check(house: House) -> None:
+        nonlocal tenant_id
+        tenant_id, now = house.tenant_id, house.clock.now()
+        assert of(await house.look())[0] == "unknown"
+        await house.engine.write(counted("acme.test", "mx", 999, 5, now))
+        await house.engine.write(counted("acme.test", "sandbox", 5_000, 0, now))
+        await house.engine.write(counted("other.test", "mx", 5_000, 4_000, now))
+        assert of(await house.look()) == ("unknown", "999 recipients in 30 days are too few to tell; 1,000 are enough")
+        await house.engine.write(counted("acme.test", "mx", 1, 0, now))
+        found = await house.look()
+        assert of(found)[0] == "failed"
+        assert "0.50% of 1,000 recipients in 7 days" in of(found)[1]
+        assert found.compliance.score is not None
+        assert found.compliance.score < 100
+        assert [one.score for one in await house.health.overview(tenant_id)] == [found.compliance.score]
+        hidden = await house.health.get(tenant_id, "acme.test", has_complaints=False)
+        assert of(hidden) == ("unknown", "it is not told how many complain")
+        house.clock.advance(8 * 86_400)
+        await house.engine.write(counted("acme.test", "mx", 9_000, 0, house.clock.now()))
+        assert of(await house.look()) == ("passed", "0.050% of 10,000 recipients in 30 days reported it as spam, as far as providers tell")
+        house.clock.advance(31 * 86_400)
+        assert of(await house.look())[0] == "unknown", "mail of long ago counts no more"
 
     run(check)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gatepost.accept import Acceptor
 from gatepost.app.base import Base
-from gatepost.clock import HOUR, Clock
+from gatepost.clock import Clock
 from gatepost.egress.smtp.tokens import TokenFailed, Tokens, parse_oauth
 from gatepost.net.imap import ImapAccount, ImapTrouble, Secret
 from gatepost.placement.daily import DailyTests
@@ -19,7 +19,6 @@ from gatepost.placement.looking import Looking
 from gatepost.placement.sending import PlacementTests
 from gatepost.returns.mailbox import AbuseMailbox
 from gatepost.settings import InvalidSettings, Mailbox, Seed, parse_imap_url
-from gatepost.store import mailboxes, placement
 
 STEP_S = 0.5
 _DAILY_S = 30.0
@@ -87,8 +86,7 @@ def read_mailboxes(base: Base) -> None:
     for name, options in base.settings.mailboxes.items():
         account, folder = create_account("mailboxes", name, options, clock), parse_imap_url(options.url).folder or "INBOX"
         box = AbuseMailbox(engine, clock, name, options, account, folder, most_bytes=most, owner=owner())
-        base.repeat(f"mailbox {name}", STEP_S, box.step)
-    base.repeat("mail of mailboxes of long ago", HOUR / 1000, lambda: engine.write(lambda conn: mailboxes.purge(conn, clock.now())))
+        base.repeat(f"mailbox {name}", STEP_S, box.watch)
 
 
 def create_placement(base: Base, acceptor: Acceptor) -> PlacementTests | None:
@@ -106,6 +104,4 @@ def create_placement(base: Base, acceptor: Acceptor) -> PlacementTests | None:
     base.repeat("placement", STEP_S, Looking(engine, clock, settings, accounts, owner()).step)
     if settings.placement.daily:
         base.repeat("daily placement tests", _DAILY_S, DailyTests(engine, clock, settings, tests).step)
-    keep_days = settings.placement.keep_days
-    base.repeat("old placement tests", HOUR / 1000, lambda: engine.write(lambda conn: placement.purge(conn, clock.now(), keep_days)))
     return tests

@@ -37,6 +37,8 @@ def check_list(name: str, relay: Relay) -> None:
     if wanted.is_wanted and kind not in CLASSES:
         title = FORMS[kind].title if kind in FORMS else "an SMTP smarthost"
         raise InvalidSettings(f"relays.{name}.suppressions: {title} has no list that can be read or told")
+    if wanted.follow_removals and not wanted.pull:
+        raise InvalidSettings(f"relays.{name}.suppressions.follow_removals: it needs pull = true")
 
 
 def create_rounds(name: str, settings: Settings, engine: Engine, clock: Clock, resolver: Resolver | None = None) -> Rounds:
@@ -63,7 +65,8 @@ def create_rounds(name: str, settings: Settings, engine: Engine, clock: Clock, r
         max_bytes=_MOST_BYTES, resolver=resolver or create_resolver(settings, clock),
     )  # fmt: skip
     wishes = Wishes(
-        pulls=wanted.pull or not wanted.is_wanted, pushes=pushes, removes=wanted.remove, every_ms=wanted.every_s * SECOND,
+        pulls=wanted.pull or not wanted.is_wanted, pushes=pushes, removes=wanted.remove, follows=wanted.follow_removals,
+        every_ms=wanted.every_s * SECOND,
         tenants=tuple(wanted.tenants),
     )  # fmt: skip
     client = RelayListClient(target=target, provider=provider, client=http, clock=clock)

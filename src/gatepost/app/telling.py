@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable
 from gatepost.accept import Acceptor
 from gatepost.accept.answers import AcceptedMessage, Idempotency
 from gatepost.app.base import Base
-from gatepost.clock import HOUR
 from gatepost.domain.message import Submission
 from gatepost.domain.tenant import Caller
 from gatepost.ids import new
@@ -59,4 +58,3 @@ def _send_reports(base: Base, acceptor: Acceptor, owner: str) -> None:
     except ValueError as error:
         raise InvalidSettings(str(error)) from error
     base.repeat("team reports", team_reports.STEP_S, sending.step)
-    base.repeat("team reports of long ago", HOUR / 1000, sending.forget)

@@ -74,7 +74,9 @@ def list_(*, limit: int, domain: str | None, tenant: str | None, data: Path, fla
     """List tests, the newest first."""
 
     async def work(store: Opened) -> list[PlacementTest]:
-        return await store.engine.read(lambda conn: placement.page(conn, store.tenant_id, limit, domain=domain))
+        return await store.engine.read(
+            lambda conn: placement.page(conn, store.tenant_id, limit, domains=None if domain is None else [domain])
+        )
 
     tests = run_with_store(data, flags, work, tenant)
     if as_json:
@@ -95,7 +97,9 @@ def summary(*, last: int, domain: str | None, tenant: str | None, data: Path, fl
 
     async def work(store: Opened) -> Any:
         end = store.clock.now() + 1
-        found = await store.engine.read(lambda conn: placement.summary(conn, store.tenant_id, domain, end - last, end))
+        found = await store.engine.read(
+            lambda conn: placement.summary(conn, store.tenant_id, None if domain is None else [domain], end - last, end)
+        )
         return summary_answer(found, domain, end - last, end)
 
     found = msgspec.to_builtins(run_with_store(data, flags, work, tenant))

@@ -23,7 +23,7 @@ from gatepost.settings import Relay
 from gatepost.store import audit, relay_lists
 from gatepost.store.relay_lists import Stored
 
-_COUNTS = ("seen", "taken", "known", "nobody", "lifted", "invalid", "told", "lifted_there")
+_COUNTS = ("seen", "taken", "known", "nobody", "lifted", "invalid", "told", "lifted_there", "gone", "gone_held")
 
 
 @click.group(name="suppressions")

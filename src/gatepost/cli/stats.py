@@ -12,7 +12,7 @@ from gatepost.clock import iso
 from gatepost.domain.stats import Dimension, Step
 from gatepost.store import audit
 from gatepost.tenants import stats
-from gatepost.tenants.stats import Answered, Question
+from gatepost.tenants.stats import OFFERED, Answered, Question
 
 _SHOWN = ("accepted", "reached", "deferred", "bounced", "complained", "delivery_rate", "bounce_rate", "complaint_rate")
 
@@ -22,7 +22,7 @@ _SHOWN = ("accepted", "reached", "deferred", "bounced", "complained", "delivery_
 @tenant_option
 @click.option("--from", "first", metavar="TIME", help="The first instant or day; the default is a week before the end.")
 @click.option("--to", "last", metavar="TIME", help="The first instant or day that does not count; the default is now.")
-@click.option("--group-by", default="", help=f"What to divide by, with commas between: {', '.join(Dimension)}.")
+@click.option("--group-by", default="", help=f"What to divide by, with commas between: {', '.join(OFFERED)}.")
 @click.option("--step", type=click.Choice([one.value for one in Step]), help="Divide time, too.")
 @click.option("--time-zone", default="UTC", show_default=True, help="Zone of days, weeks and months.")
 @click.option("--metrics", default="", help="What to tell, with commas between; the default is everything.")
@@ -64,7 +64,7 @@ def command(
 def _pair(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or name not in set(Dimension) - {Dimension.TENANT}:
-        raise click.BadParameter(f"{text!r} is not NAME=VALUE with one of {', '.join(one for one in Dimension if one != Dimension.TENANT)}")
+        raise click.BadParameter(f"{text!r} is not NAME=VALUE with one of {', '.join(one for one in OFFERED if one != Dimension.TENANT)}")
     return name, value
 
 

@@ -5,20 +5,25 @@ Arrives: a time, filters, what to divide by. Leaves: tiles beside those of the t
 Not here: what is counted (domain.stats), the sums (store.rollups), geometry (charts).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
+from zoneinfo import ZoneInfo
 
 from litestar import Response
+from litestar.response import Redirect
 from sqlalchemy import Connection
 
 from gatepost.clock import DAY, HOUR, Instant, iso
 from gatepost.dashboard import charts
 from gatepost.dashboard.access import AnyRequest, viewer_of
 from gatepost.dashboard.charts import Bar, Line
+from gatepost.dashboard.forms import faults_of
 from gatepost.dashboard.page import Page
-from gatepost.dashboard.shell import Shell
+from gatepost.dashboard.shell import Shell, link
 from gatepost.domain.access import Scope
+from gatepost.domain.errors import Refused
 from gatepost.domain.stats import Counted, Counts, Dimension, Step
 from gatepost.store import audit, rollups
 from gatepost.tenants import stats
@@ -32,7 +37,16 @@ _BY: Final = (Dimension.STREAM, Dimension.DOMAIN, Dimension.SITE, Dimension.RELA
 _FEW: Final = ("accepted",)
 _MOST_CHOICES: Final = 50
 _MOST_SHOWN: Final = 100
-_FILTERS: Final = ("domain", "stream", "mode")
+_FILTERS: Final = ("time_zone", "domain", "stream", "mode")
+ZONES: Final = (
+    "UTC", "Africa/Cairo", "Africa/Johannesburg", "Africa/Lagos", "Africa/Nairobi", "America/Bogota", "America/Chicago", "America/Denver",
+    "America/Halifax", "America/Los_Angeles", "America/Mexico_City", "America/New_York", "America/Sao_Paulo", "America/Toronto",
+    "Asia/Bangkok", "Asia/Dhaka", "Asia/Dubai", "Asia/Hong_Kong", "Asia/Jakarta", "Asia/Karachi", "Asia/Kolkata", "Asia/Manila",
+    "Asia/Seoul", "Asia/Shanghai", "Asia/Singapore", "Asia/Tehran", "Asia/Tokyo", "Australia/Adelaide", "Australia/Sydney",
+    "Europe/Amsterdam", "Europe/Athens", "Europe/Berlin", "Europe/Istanbul", "Europe/Kyiv", "Europe/London", "Europe/Madrid",
+    "Europe/Moscow", "Europe/Paris", "Europe/Rome", "Europe/Stockholm", "Europe/Warsaw", "Europe/Zurich", "Pacific/Auckland",
+)  # fmt: skip
+"""Time zones that are offered; any of IANA's list may be given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +80,30 @@ class Shown:
     streams: Sequence[str]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """
+    What the address asks for.
+
+    Attributes:
+        given: As it stands there; what makes no sense is kept beside its fault.
+        faults: What is wrong with which field; the question is then the one without it.
+    """
+
+    given: Mapping[str, str]
+    question: Question
+    faults: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def by(self) -> Dimension:
+        """What the table is divided by."""
+        return Dimension(self.given.get("by", Dimension.STREAM.value))
+
+    def when(self, at: Instant) -> str:
+        """Write an instant in the zone that was asked for: `2026-11-24 13:05`."""
+        return f"{dt.datetime.fromtimestamp(at / 1000, ZoneInfo(self.question.zone)):%Y-%m-%d %H:%M}"
+
+
 class InsightPages:
     """The page, and its table as a file."""
 
@@ -75,28 +113,32 @@ class InsightPages:
 
     async def insights(self, request: AnyRequest) -> Response[Any]:
         """Show numbers of a time."""
-        caller, query = viewer_of(request).caller, _asked(request)
-        now = self._deps.clock.now()
-        question, by = _question(query, now), _by(query)
+        caller, now = viewer_of(request).caller, self._deps.clock.now()
+        asked = read_asked(request.query_params, now)
+        question = asked.question
         step = _step(question.end - question.start)
 
         def read(conn: Connection) -> Shown:
             everything = replace(question, where={name: one for name, one in question.where.items() if name == rollups.MODE})
             return _read(
-                conn, stats.narrowed(question, caller.principal), stats.narrowed(everything, caller.principal), by, step, caller.tenant_id
+                conn, stats.narrowed(question, caller.principal), stats.narrowed(everything, caller.principal), asked.by, step,
+                caller.tenant_id,
             )  # fmt: skip
 
         shown = await self._deps.engine.read(read)
         return self._shell.page(
-            request, "insights.html", shown=shown, query=query, spans=SPANS, by=by, dimensions=_BY, start=question.start, end=question.end,
-            step=step, charts=_charts(shown), bounces=_bounces(shown.total), most=_MOST_SHOWN, first=iso(question.start)[:16],
-            last=iso(min(question.end, now))[:16],
+            request, "insights.html", status=422 if asked.faults else 200, shown=shown, query=asked.given, faults=asked.faults, spans=SPANS,
+            by=asked.by, dimensions=_BY, start=question.start, end=question.end, step=step, charts=_charts(shown),
+            bounces=_bounces(shown.total), most=_MOST_SHOWN, when=asked.when, last=min(question.end, now), zone=question.zone, zones=ZONES,
         )  # fmt: skip
 
     async def export(self, request: AnyRequest) -> Response[Any]:
         """Give the table as CSV; the audit log tells of it."""
-        viewer, query, now = viewer_of(request), _asked(request), self._deps.clock.now()
-        question = replace(_question(query, now), group_by=(_by(query),), metrics=stats.METRICS)
+        viewer, now = viewer_of(request), self._deps.clock.now()
+        asked = read_asked(request.query_params, now)
+        if asked.faults:  # the page says what is wrong
+            return Redirect(link("/insights", **asked.given), status_code=303)
+        question = replace(asked.question, group_by=(asked.by,), metrics=stats.METRICS)
         narrowed, caller = stats.narrowed(question, viewer.caller.principal), viewer.caller
 
         def work(conn: Connection) -> stats.Answered:
@@ -111,33 +153,41 @@ class InsightPages:
         return Response(content=text, media_type="text/csv; charset=utf-8; header=present", headers={"Content-Disposition": name})
 
 
-def _asked(request: AnyRequest) -> dict[str, str]:
-    """Read what stands in the address; what makes no sense is as if it were not there."""
-    given = {name: value[:200] for name, value in request.query_params.items() if value}
+def read_asked(params: Mapping[str, str], now: Instant) -> Asked:
+    """Read what stands in the address: a choice that is none is as if it were not there, a field that makes no sense is told."""
+    given = {name: value[:200] for name, value in params.items() if value}
     query: dict[str, str] = {name: given[name] for name in ("from", "to", *_FILTERS) if name in given}
-    if given.get("span") in SPANS or not query.get("from"):
+    if not {"from", "to"} & query.keys():
         query["span"] = given["span"] if given.get("span") in SPANS else "7d"
     if query.get("mode") not in {"live", "sandbox"}:
         query.pop("mode", None)
     if given.get("by") in {one.value for one in _BY}:
         query["by"] = given["by"]
-    return query
+    try:
+        return Asked(given=query, question=_question(query, now))
+    except Refused as refusal:
+        faults = faults_of(refusal)
+        usable = {name: value for name, value in query.items() if name not in faults}
+        if {"from", "to"} & faults.keys():
+            usable = {"span": "7d", **{name: value for name, value in usable.items() if name not in {"from", "to"}}}
+        return Asked(given=query, question=_question(usable, now), faults=faults)
 
 
-def _question(query: dict[str, str], now: Instant) -> Question:
-    asked = {name: value for name, value in query.items() if name not in {"span", "by"}}
-    if "span" in query:
-        asked.pop("from", None)
-        asked.pop("to", None)
-        found = stats.parse(asked, now)
-        unit = HOUR if query["span"] == "24h" else DAY
-        end = now - now % unit + unit
-        return replace(found, start=end - SPANS[query["span"]], end=end)
-    return stats.parse(asked, now)
+def _question(query: Mapping[str, str], now: Instant) -> Question:
+    found = stats.parse({name: value for name, value in query.items() if name not in {"span", "by"}}, now)
+    if "span" not in query:
+        return found
+    zone = ZoneInfo(found.zone)
+    if query["span"] == "24h":
+        end = now - now % HOUR + HOUR
+        return replace(found, start=end - DAY, end=end)
+    last = dt.datetime.fromtimestamp(now / 1000, zone).date() + dt.timedelta(days=1)
+    first = last - dt.timedelta(milliseconds=SPANS[query["span"]])
+    return replace(found, start=_midnight(first, zone), end=_midnight(last, zone))
 
 
-def _by(query: dict[str, str]) -> Dimension:
-    return Dimension(query.get("by", Dimension.STREAM.value))
+def _midnight(day: dt.date, zone: ZoneInfo) -> Instant:
+    return int(dt.datetime.combine(day, dt.time(), zone).timestamp() * 1000)
 
 
 def _step(length: int) -> Step:
@@ -157,7 +207,7 @@ def _read(conn: Connection, question: Question, everything: Question, by: Dimens
         one: [row.key[0] for row in stats.answer(conn, replace(everything, group_by=(one,), metrics=_FEW), tenant_id).rows]
         for one in (Dimension.DOMAIN, Dimension.STREAM)
     }
-    steps = rollups.read(conn, **span, step=step, has_bounces=False)
+    steps = rollups.read(conn, **span, step=step, zone=question.zone, has_bounces=False)
     by_start = {row.at: row for row in steps}
     edges = rollups.edges_of(question.start, question.end, step, question.zone)
     return Shown(

@@ -16,9 +16,8 @@ from gatepost.dashboard.page import Page
 from gatepost.dashboard.shell import Shell
 from gatepost.domain.access import Scope
 from gatepost.domain.errors import Refused
-from gatepost.mime.parts import read_mail
-from gatepost.returns.aside import AsideRegister
-from gatepost.store.inbound import ASIDE, Aside
+from gatepost.returns.aside import AsideRegister, heading_of
+from gatepost.store.inbound import ASIDE
 
 if TYPE_CHECKING:
     from gatepost.dashboard.routes import DashboardDeps
@@ -47,7 +46,7 @@ class ReturnedPages:
         rows = await self._register.list(cursor.size + 1, state=state, after=cursor.after, before=cursor.before)
         page = cut(rows, cursor)
         return self._shell.page(
-            request, "returned.html", page=page, told={row.id: _heading(row) for row in page.rows}, state=state, looks=_LOOKS,
+            request, "returned.html", page=page, told={row.id: heading_of(row) for row in page.rows}, state=state, looks=_LOOKS,
             counts=await self._register.counts(), domain=self._deps.settings.inbound.bounce_domain,
             listen=self._deps.settings.inbound.listen, done=_DONE.get(query.get("done", ""), ""),
         )  # fmt: skip
@@ -57,7 +56,7 @@ class ReturnedPages:
         found = await self._register.look(_id(request), by=actor_of(request))
         text = found.body[:_SHOWN_BYTES].decode("utf-8", "replace")
         return self._shell.page(
-            request, "returned_one.html", row=found, heading=_heading(found), text=text, looks=_LOOKS,
+            request, "returned_one.html", row=found, heading=heading_of(found), text=text, looks=_LOOKS,
             is_cut=len(found.body) > _SHOWN_BYTES, size_bytes=len(found.body),
         )  # fmt: skip
 
@@ -70,20 +69,6 @@ class ReturnedPages:
         """Forget one."""
         await self._register.forget(_id(request), by=actor_of(request))
         return Redirect("/returned?done=forgotten", status_code=303)
-
-
-def _heading(row: Aside) -> dict[str, str]:
-    """Say who sent it and what it is about, as far as that can be told."""
-    if row.kind == "hook":
-        return {"from": row.source, "subject": "a call of the relay’s hook", "to": ""}
-    if not row.is_open:
-        return {"from": "", "subject": "too long for this list, or sealed by a key that is gone", "to": ""}
-    mail = read_mail(row.body[:_SHOWN_BYTES])
-    return {
-        "from": (mail.first("from") or str(row.details.get("sender") or ""))[:200],
-        "subject": mail.first("subject")[:300],
-        "to": ", ".join(map(str, row.details.get("recipients", [])))[:300],
-    }
 
 
 def _id(request: AnyRequest) -> str:

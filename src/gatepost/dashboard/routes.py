@@ -9,7 +9,7 @@ Not here: who may look (access), the search language (search), what a page shows
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlencode
 
 from litestar import Request, Response, Router, get, post
@@ -28,7 +28,9 @@ from gatepost.dashboard import (
     message_pages,
     pages,
     people_pages,
+    placement_pages,
     queue_pages,
+    relay_list_pages,
     relay_pages,
     report_pages,
     returned_pages,
@@ -54,11 +56,14 @@ from gatepost.tenants.domains import Domains
 from gatepost.tenants.passwords import Passwords
 from gatepost.tenants.routing import Routing
 
+if TYPE_CHECKING:
+    from gatepost.placement.sending import PlacementTests
+
 PAGES: tuple[Page, ...] = (
     *pages.PAGES, *message_pages.PAGES, *entry_pages.PAGES, *account_pages.PAGES, *people_pages.PAGES, *key_pages.PAGES,
     *domain_pages.PAGES, *report_pages.PAGES, *suppression_pages.PAGES, *webhook_pages.PAGES, *stream_pages.PAGES, *route_pages.PAGES,
     *relay_pages.PAGES, *site_pages.PAGES, *queue_pages.PAGES, *returned_pages.PAGES,
-    *insight_pages.PAGES,
+    *insight_pages.PAGES, *placement_pages.PAGES, *relay_list_pages.PAGES,
 )  # fmt: skip
 """Every page: who reads this list knows all that can be asked of the dashboard, and the scope that each page needs."""
 
@@ -118,6 +123,11 @@ class DashboardDeps(Protocol):
         ...
 
     @property
+    def placement(self) -> "PlacementTests | None":
+        """Begins placement tests; None where there are no mailboxes to look into."""
+        ...
+
+    @property
     def default_tenant_id(self) -> str:
         """The tenant that exists from the start."""
         ...
@@ -149,6 +159,8 @@ def routes(deps: DashboardDeps, passwords: Passwords | None = None) -> list[Cont
         queue_pages.QueuePages: queue_pages.QueuePages(deps, shell),
         returned_pages.ReturnedPages: returned_pages.ReturnedPages(deps, shell),
         insight_pages.InsightPages: insight_pages.InsightPages(deps, shell),
+        placement_pages.PlacementPages: placement_pages.PlacementPages(deps, shell),
+        relay_list_pages.RelayListPages: relay_list_pages.RelayListPages(deps, shell),
     }
     by_name = {room.__name__: made for room, made in rooms.items()}
     handlers = [_route(page, by_name[page.run.__qualname__.partition(".")[0]], desk, shell) for page in PAGES]

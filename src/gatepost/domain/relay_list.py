@@ -53,6 +53,10 @@ class ListState(msgspec.Struct, frozen=True, kw_only=True):
         told: Addresses that the provider was told in all; `lifted_there` those that it was told to take mail for again.
         held: Tenants of which more would have been suppressed than is likely, with the number.
         counted_at: Since when `counts` counts what was taken, by tenant.
+        is_cut: This round, or the last one, did not come to the list's end.
+        gone: Suppressions that were lifted since the provider's list has them no more; of the last full round.
+        gone_held: As many, but more than is likely: a person has to accept it.
+        followed_at: The last full round after which that was looked at.
     """
 
     part: int = 0
@@ -76,3 +80,7 @@ class ListState(msgspec.Struct, frozen=True, kw_only=True):
     held: dict[str, int] = {}
     counted_at: Instant = 0
     counts: dict[str, int] = {}
+    is_cut: bool = False
+    gone: int = 0
+    gone_held: int = 0
+    followed_at: Instant = 0

@@ -12,7 +12,7 @@ class UnusualChange:
 
     Attributes:
         metric: What changed: `bounces`, `blocks`, `complaints`, `deferrals`, `unsubscribes`, `opens`, `volume`.
-        scope: Where: `tenant`, `domain`, `stream`, `relay`.
+        scope: Where: `tenant`, `domain`, `stream`, `relay`, `site` (a mail system that mail goes to).
         name: Which one; empty for the whole tenant.
         span: Over how long it is seen: `hour` or `day`.
         seen_at: When it was last seen.

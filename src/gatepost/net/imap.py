@@ -4,7 +4,8 @@ Mailboxes over IMAP: the few things that are asked of them, each bounded in time
 Arrives: an account. Leaves: a session with folders, searches, sizes, contents; `ImapTrouble` for whatever goes wrong, with no secret in it.
 IMAPClient speaks the protocol, in a thread for each call; nobody waits for it beyond the session's end; its connection is ours (imap_wire),
 since a server may be anyone's.
-Standards: RFC 3501, RFC 4315 (UIDPLUS), RFC 6154 (SPECIAL-USE), RFC 6851 (MOVE), RFC 4616 (PLAIN), XOAUTH2 as Google and Microsoft have it.
+Standards: RFC 3501, RFC 4315 (UIDPLUS), RFC 6154 (SPECIAL-USE), RFC 6851 (MOVE), RFC 2177 (IDLE), RFC 4616 (PLAIN),
+XOAUTH2 as Google and Microsoft have it.
 Not here: what a mailbox is for (returns.mailbox, placement).
 Bugs: a name that takes long to be looked up holds its thread for so long, though nobody waits for it.
 """
@@ -124,6 +125,11 @@ class _Client(IMAPClient):  # type: ignore[misc]
 
     def _create_IMAP4(self) -> BoundedImap:  # noqa: N802 - IMAPClient's name
         return BoundedImap(self.host, self.port, self._bounds, self.ssl_context if self.ssl else None)
+
+    def wait_for_news(self, seconds: float) -> bool:
+        """Wait; see `BoundedImap.idle`."""
+        connection: BoundedImap = self._imap
+        return connection.idle(seconds)
 
     def _set_read_timeout(self) -> None:
         """Leave time to `Bounds`."""
@@ -273,6 +279,31 @@ class ImapSession:
         listed = await self._run(self._client.list_folders)
         marked = [_text(name) for flags, _, name in listed if any(isinstance(flag, bytes) and flag.lower() == _JUNK for flag in flags)]
         return marked[:5] or [_text(name) for _, mark, name in listed if _last(name, mark).lower() in _JUNK_NAMES][:5]
+
+    async def can_wait(self) -> bool:
+        """
+        Tell whether the server offers to tell of news (RFC 2177).
+
+        Raises:
+            ImapTrouble: It does not say.
+        """
+        return bool(await self._run(lambda: self._client.has_capability("IDLE")))
+
+    async def wait(self, seconds: float) -> bool:
+        """
+        Wait until mail comes into the folder, or a time is over; tell whether some came.
+
+        Args:
+            seconds: Less than the half hour after which servers end such a session.
+
+        Raises:
+            ImapTrouble: The server does not let us wait, or the session is over.
+        """
+        self._bounds.extend(seconds + SESSION_S)
+        try:
+            return await self._run(lambda: self._client.wait_for_news(seconds))
+        finally:
+            self._bounds.extend(SESSION_S)
 
     async def flag(self, uid: int, flags: Iterable[str]) -> None:
         """

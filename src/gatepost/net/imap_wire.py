@@ -4,12 +4,14 @@ The connection under an IMAP session: every read ends in time, and none takes mo
 Arrives: a host, a TLS context. Leaves: lines and literals, for `imaplib`, which this is a connection for; `OverBound` where a server
 says too much, `OSError` where it says nothing. Blocking: a session runs in a thread of its own (net.imap).
 Why: imaplib reads a literal of any size that a server announces, and answers without end.
-Standards: RFC 3501 §2.2 (lines, literals), §6.2.1 (STARTTLS: what came before it in plain text is thrown away), RFC 8314 §3.
+Standards: RFC 3501 §2.2 (lines, literals), §6.2.1 (STARTTLS: what came before it in plain text is thrown away), RFC 8314 §3,
+RFC 2177 (IDLE).
 Not here: what is asked (net.imap). Bugs: none known.
 """
 
 import contextlib
 import imaplib
+import re
 import socket
 import ssl
 from collections.abc import Callable
@@ -18,6 +20,7 @@ from typing import Any, Final
 _CHUNK: Final = 65_536
 _LINE: Final = 1_000_000
 _TINY: Final = 0.001
+_NEWS: Final = re.compile(rb"\* [0-9]{1,10} EXISTS\b", re.IGNORECASE)
 
 
 class OverBound(imaplib.IMAP4.abort):
@@ -72,6 +75,18 @@ class Bounds:
         if left <= 0 or self._is_over:
             raise OverBound("the session takes longer than it may")
         return max(min(self._timeout_s, left), _TINY)
+
+    def extend(self, session_s: float) -> None:
+        """Give the session so much time from now on: waiting for news is no slowness of the server."""
+        self.ends_at = self._monotonic() + session_s
+
+    def left_until(self, at: float) -> float:
+        """Return the time until an instant of the monotonic clock."""
+        return at - self._monotonic()
+
+    def in_seconds(self, seconds: float) -> float:
+        """Return the instant of the monotonic clock that is so far away."""
+        return self._monotonic() + seconds
 
     def watch(self, sock: socket.socket) -> None:
         """Know the socket, so that another thread can end the session."""
@@ -172,6 +187,61 @@ class BoundedImap(imaplib.IMAP4):
             if not self._more():
                 return self._take(seen)
         return self._take(end + 1)
+
+    def idle(self, seconds: float) -> bool:
+        """
+        Wait until the server tells that mail came, or a time is over (RFC 2177); tell whether it did.
+
+        Raises:
+            OverBound: It says more than it may.
+            abort: It ended the session.
+            error: It does not let us wait.
+            OSError: The connection broke.
+        """
+        tag = self._new_tag()
+        try:
+            self.send(tag + b" IDLE\r\n")
+            has_news = False
+            while not (line := self._told(tag)).startswith(b"+"):
+                has_news |= bool(_NEWS.match(line))
+            has_news = has_news or self._news_within(seconds)
+            self.send(b"DONE\r\n")
+            while not (line := self.readline()).startswith(tag + b" "):
+                if not line:
+                    raise self.abort("the server ended the session")
+                has_news |= bool(_NEWS.match(line))
+            if not line[len(tag) + 1 :].upper().startswith(b"OK"):
+                raise self.error("the server does not let us wait")
+            return has_news
+        finally:
+            self.tagged_commands.pop(tag, None)
+
+    def _news_within(self, seconds: float) -> bool:
+        ends_at = self._bounds.in_seconds(seconds)
+        while True:
+            while b"\n" in self._received:
+                if _NEWS.match(self._told(b"")):
+                    return True
+            if len(self._received) > _LINE:
+                raise OverBound("the server's line is longer than it may be")
+            self._bounds.seconds_left()  # raises when another thread has ended the session
+            self.sock.settimeout(max(self._bounds.left_until(ends_at), _TINY))
+            try:
+                data = self.sock.recv(_CHUNK)
+            except TimeoutError:
+                return False
+            self._received += data
+            if not data:
+                raise self.abort("the server ended the session")
+
+    def _told(self, tag: bytes) -> bytes:
+        """Read a line; refuse one that ends the command, or the session."""
+        line = self.readline()
+        if not line:
+            raise self.abort("the server ended the session")
+        if tag and line.startswith(tag + b" "):
+            raise self.error("the server does not let us wait")
+        return line
 
     def send(self, data: Any) -> None:
         """

@@ -4,7 +4,8 @@ How well a domain keeps to what large receivers ask of senders.
 Arrives: the checks of the domain and of the addresses that it sends from, and how much it sends. Leaves: each rule with its
 evidence, a score, and the one thing to mend next. Pure; the rules are data (compliance.toml) with the providers' own pages.
 What nobody here knows is unknown: it neither raises nor lowers the score, and is counted apart.
-Not here: the checks (domain_checks, source_checks), numbers of complaints, which nobody collects yet.
+Not here: the checks (domain_checks, source_checks), counting mail and complaints (store.rollups).
+Bugs: complaints are those that providers tell of; Gmail shows its own in Postmaster Tools only.
 """
 
 import tomllib
@@ -18,7 +19,11 @@ from typing import Any, Final
 from gatepost.domain.health import Check, CheckStatus
 
 BULK_PER_DAY: Final = 5_000
+COMPLAINTS_MANY: Final = 0.001
 COMPLAINTS_MOST: Final = 0.003
+"""Gmail's and Yahoo's bounds: below the first, and never the second."""
+LEAST_REACHED: Final = 1_000
+"""Of fewer recipients a share of complaints says nothing."""
 
 
 class RuleStatus(StrEnum):
@@ -85,18 +90,42 @@ class Compliance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Complaints:
+    """
+    How many complained of the mail of the last days.
+
+    Attributes:
+        reached: Recipients whose mail was delivered.
+    """
+
+    days: int
+    count: int
+    reached: int
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether a share of so few recipients says anything."""
+        return self.reached >= LEAST_REACHED
+
+    @property
+    def rate(self) -> float:
+        """The share that was reported as spam."""
+        return self.count / self.reached if self.reached else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
     """
     What is known of what a domain sends; None where nobody counts it.
 
     Attributes:
         per_day: Most recipients of one day of the last thirty; an upper bound of what one provider gets.
-        complaint_rate: Share of delivered mail that was reported as spam.
+        complaints: Over several spans, since a bad week must not vanish in a good month; empty where they are not told.
         has_one_click: Bulk mail carries List-Unsubscribe-Post (RFC 8058).
     """
 
     per_day: int | None = None
-    complaint_rate: float | None = None
+    complaints: tuple[Complaints, ...] = ()
     has_one_click: bool | None = None
 
 
@@ -141,15 +170,10 @@ def _of_traffic(traffic: Traffic) -> list[Check]:
         status = CheckStatus.UNKNOWN if ok is None else CheckStatus.OK if ok else CheckStatus.FAILED
         return Check(id=name, status=status, detail=detail, advice=advice if ok is False else "")
 
-    complaints = traffic.complaint_rate
     return [
         check("message_format", ok=True, detail="every message is composed or checked here"),
         check("tls", ok=True, detail="STARTTLS is used wherever it is offered"),
-        check(
-            "complaint_rate", None if complaints is None else complaints < COMPLAINTS_MOST,
-            "complaints are not counted here yet" if complaints is None else f"{complaints:.2%} of the mail was reported as spam",
-            "send only to who asked for it, and make leaving easy",
-        ),
+        _of_complaints(traffic.complaints),
         check(
             "one_click_unsubscribe", traffic.has_one_click,
             "it is not looked at here yet whether newsletters carry List-Unsubscribe-Post" if traffic.has_one_click is None
@@ -157,6 +181,25 @@ def _of_traffic(traffic: Traffic) -> list[Check]:
             "send newsletters with List-Unsubscribe and List-Unsubscribe-Post (RFC 8058)",
         ),
     ]  # fmt: skip
+
+
+def _of_complaints(spans: Sequence[Complaints]) -> Check:
+    enough = [one for one in spans if one.is_enough]
+    if not enough:
+        longest = max(spans, key=lambda one: one.days, default=None)
+        told = "it is not told how many complain" if longest is None else (
+            f"{longest.reached:,} recipients in {longest.days} days are too few to tell; {LEAST_REACHED:,} are enough"
+        )  # fmt: skip
+        return Check(id="complaint_rate", status=CheckStatus.UNKNOWN, detail=told)
+    worst = max(enough, key=lambda one: one.rate)
+    share = f"{worst.rate:.2%}" if worst.rate >= COMPLAINTS_MANY or not worst.count else f"{worst.rate:.3%}"
+    detail = f"{share} of {worst.reached:,} recipients in {worst.days} days reported it as spam, as far as providers tell"
+    advice = "send only to who asked for it, and make leaving easy"
+    if worst.rate >= COMPLAINTS_MOST:
+        return Check(id="complaint_rate", status=CheckStatus.FAILED, detail=detail, advice=advice)
+    if worst.rate >= COMPLAINTS_MANY:
+        return Check(id="complaint_rate", status=CheckStatus.WARNING, detail=f"{detail}; below 0.1 % is wanted", advice=advice)
+    return Check(id="complaint_rate", status=CheckStatus.OK, detail=detail)
 
 
 _BADNESS: Final = (CheckStatus.NOT_APPLICABLE, CheckStatus.OK, CheckStatus.WARNING, CheckStatus.UNKNOWN, CheckStatus.FAILED)

@@ -38,6 +38,7 @@ _LEAST_WHOLE: Final = 6 * HOUR
 _LONGEST: Final = DAY
 _BRAKE_LEAST: Final = 100
 _BRAKE_SHARE: Final = 0.25
+_GONE_LEAST: Final = 20
 BRAKE_DAYS: Final = 30
 
 
@@ -90,6 +91,16 @@ def next_try(every_ms: int, failures: int, wait_s: int | None, now: Instant) -> 
     """
     wait: int = min(60 * SECOND << min(failures - 1, 20), max(every_ms, _LONGEST))
     return now + max(wait, (wait_s or 0) * SECOND)
+
+
+def most_gone(listed: int) -> int:
+    """
+    Return how many entries may vanish from a provider's list at once: more is taken for an error, such as another account's key.
+
+    Args:
+        listed: Suppressions of ours that came from there.
+    """
+    return max(_GONE_LEAST, int(listed * _BRAKE_SHARE))
 
 
 def most_of(recipients: int) -> int:

@@ -7,17 +7,44 @@ Not here: putting aside (loop), the SQL (store.inbound).
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 from sqlalchemy import Connection
 
 from gatepost.clock import Clock, Instant
 from gatepost.domain.access import Actor
 from gatepost.domain.errors import Refused
+from gatepost.mime.parts import read_mail
 from gatepost.observe import maillog
 from gatepost.store import audit, inbound
 from gatepost.store.engine import Engine
 from gatepost.store.inbound import Aside
+
+_LOOKED_AT: Final = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heading:
+    """Who wrote, to whom and about what, as far as that can be told; nobody vouches for it."""
+
+    sender: str = ""
+    subject: str
+    to: tuple[str, ...] = ()
+
+
+def heading_of(row: Aside) -> Heading:
+    """Return what is shown of one before its content is looked at."""
+    if row.kind == "hook":
+        return Heading(sender=row.source, subject="a call of the relay’s hook")
+    if not row.is_open:
+        return Heading(subject="too long for this list, or sealed by a key that is gone")
+    mail = read_mail(row.body[:_LOOKED_AT])
+    return Heading(
+        sender=(mail.first("from") or str(row.details.get("sender") or ""))[:200], subject=mail.first("subject")[:300],
+        to=tuple(str(one)[:300] for one in row.details.get("recipients", [])[:20]),
+    )  # fmt: skip
 
 
 class PutAside(Exception):  # noqa: N818 - what a reader says, not a fault of ours
@@ -52,6 +79,19 @@ class AsideRegister:
             StorageUnavailable: The database cannot be used now.
         """
         return await self._engine.read(partial(inbound.aside, limit=limit, state=state, after=after, before=before))
+
+    async def find(self, inbound_id: str) -> Aside:
+        """
+        Return one, for its heading; whoever shows its content calls `look`.
+
+        Raises:
+            Refused: not_found.
+            StorageUnavailable: The database cannot be used now.
+        """
+        found = await self._engine.read(lambda conn: inbound.get_aside(conn, inbound_id))
+        if found is None:
+            raise _missing()
+        return found
 
     async def look(self, inbound_id: str, *, by: Actor) -> Aside:
         """

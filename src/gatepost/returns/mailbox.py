@@ -4,7 +4,9 @@ Reads an abuse mailbox: each mail is stored as if it had come to our own door, a
 Arrives: the options of a mailbox. Leaves: rows of store.inbound, each mail once; flags, moves or deletions in the mailbox; how it is doing.
 A mail is stored in one transaction with its UID, so that a crash before the mailbox was told stores nothing twice. What is too large, or
 cannot be had three times, is left there, flagged. Of several processes one reads a mailbox; after failures it is asked ever less.
-Standards: RFC 3501 §2.3.1.1 (UIDs).
+Where the server offers it, the session stays open and mail is read when it comes; it is looked now and then all the same. When that ends,
+for whatever reason, it is asked in time again.
+Standards: RFC 3501 §2.3.1.1 (UIDs), RFC 2177 (IDLE).
 Not here: whom its mail speaks of, which is for returns.letters to say: nobody but the recipient whose return path it quotes.
 Bugs: a server without keywords is asked for all messages each time.
 """
@@ -14,7 +16,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from gatepost.clock import HOUR, SECOND, Clock, Instant
+from gatepost.clock import HOUR, MINUTE, SECOND, Clock, Instant
 from gatepost.net.imap import Folder, ImapAccount, ImapSession, ImapTrouble, open_mailbox
 from gatepost.observe import maillog, metrics
 from gatepost.settings import Mailbox
@@ -29,6 +31,12 @@ _AT_ONCE: Final = 100
 _LEASE_MS: Final = 90 * SECOND
 _RENEW_MS: Final = 20 * SECOND
 _TRIES: Final = 3
+_WAIT_S: Final = 50.0
+"""How long one wait for news is: the lease outlives it, and no router forgets the connection."""
+_LOOK_MS: Final = 15 * MINUTE
+"""How often it is looked without news: flags may be gone, or news lost."""
+_PAUSE_S: Final = 0.5
+"""Between two looks: a server that tells of news without end keeps nobody busy."""
 
 
 class AbuseMailbox:
@@ -67,6 +75,18 @@ class AbuseMailbox:
         Raises:
             StorageUnavailable: The database cannot be used now; nothing is lost.
         """
+        await self._turn(is_patient=False)
+
+    async def watch(self) -> None:
+        """
+        Do as `step`, and stay where the server tells of new mail, for as long as it does.
+
+        Raises:
+            StorageUnavailable: The database cannot be used now; nothing is lost.
+        """
+        await self._turn(is_patient=self._options.idle)
+
+    async def _turn(self, *, is_patient: bool) -> None:
         now = self._clock.now()
         if now < self._due_at:
             return
@@ -77,7 +97,7 @@ class AbuseMailbox:
             return
         self._due_at = now + self._every_ms
         if await self._is_ours():
-            await self._look(before)
+            await self._look(before, is_patient=is_patient)
 
     async def _is_ours(self) -> bool:
         """Take the mailbox, or keep it."""
@@ -90,12 +110,39 @@ class AbuseMailbox:
         if self._clock.now() - self._held_at > _RENEW_MS and not await self._is_ours():
             raise ImapTrouble("another process reads it by now")
 
-    async def _look(self, before: MailboxState | None) -> None:
-        trouble = ""
+    async def _look(self, before: MailboxState | None, *, is_patient: bool) -> None:
+        trouble, is_more = "", False
         try:
-            is_more = await self._read()
+            async with open_mailbox(self._account, self._clock) as session:
+                is_more = await self._read(session)
+                if is_patient and not is_more:
+                    before = await self._noted(before, "")
+                    await self._stay(session, before)
+                    return
         except ImapTrouble as error:
-            trouble, is_more = str(error) or "it cannot be read", False
+            trouble = str(error) or "it cannot be read"
+        await self._noted(before, trouble, is_more=is_more)
+
+    async def _stay(self, session: ImapSession, state: MailboxState) -> None:
+        """Read what comes while the session lasts; why it ended is nobody's trouble, the next look tells what is."""
+        looked_at = state.checked_at
+        try:
+            while await session.can_wait():
+                has_news = await session.wait(_WAIT_S)
+                await self._keep()
+                if has_news or self._clock.now() - looked_at >= _LOOK_MS:
+                    while await self._read(session):
+                        pass
+                    looked_at = self._clock.now()
+                    await self._clock.sleep(_PAUSE_S)
+                if has_news or self._clock.now() - state.checked_at >= self._every_ms:
+                    state = await self._noted(state, "")
+        except ImapTrouble as error:
+            maillog.lifecycle("an abuse mailbox ended the session", mailbox=self._name, why=str(error))
+            self._due_at = self._clock.now() + self._every_ms
+
+    async def _noted(self, before: MailboxState | None, trouble: str, *, is_more: bool = False) -> MailboxState:
+        """Write down how the mailbox is doing."""
         now = self._clock.now()
         failures = 0 if not trouble else 1 if before is None else before.failures + 1
         wait = 0 if is_more else min(self._every_ms * 2 ** min(failures, 12), self._longest_ms)
@@ -106,6 +153,7 @@ class AbuseMailbox:
         self._due_at = state.due_at
         self._tell(before, state)
         await self._engine.write(lambda conn: mailboxes.put_state(conn, state))
+        return state
 
     def _tell(self, before: MailboxState | None, state: MailboxState) -> None:
         metrics.mailbox_up.labels(self._name).set(0 if state.failures else 1)
@@ -114,27 +162,26 @@ class AbuseMailbox:
         elif before is not None and before.failures:
             maillog.lifecycle("an abuse mailbox can be read again", mailbox=self._name)
 
-    async def _read(self) -> bool:
+    async def _read(self, session: ImapSession) -> bool:
         """Read what is new; return whether there is more."""
-        async with open_mailbox(self._account, self._clock) as session:
-            folder = await session.select(self._folder)
-            criteria = ["UNDELETED", "UNKEYWORD", READ, "UNKEYWORD", LEFT] if folder.keeps_keywords else ["UNDELETED"]
-            untold: dict[int, str] = {}
+        folder = await session.select(self._folder)
+        criteria = ["UNDELETED", "UNKEYWORD", READ, "UNKEYWORD", LEFT] if folder.keeps_keywords else ["UNDELETED"]
+        untold: dict[int, str] = {}
 
-            async def pick(uids: Sequence[int]) -> list[int]:
-                await self._keep()
-                states = await self._engine.read(lambda conn: mailboxes.known(conn, self._id, folder.uid_validity, uids))
-                untold.update({uid: state for uid, (state, is_told) in states.items() if not is_told})
-                return [uid for uid in uids if uid not in states]
+        async def pick(uids: Sequence[int]) -> list[int]:
+            await self._keep()
+            states = await self._engine.read(lambda conn: mailboxes.known(conn, self._id, folder.uid_validity, uids))
+            untold.update({uid: state for uid, (state, is_told) in states.items() if not is_told})
+            return [uid for uid in uids if uid not in states]
 
-            new = await session.search(folder, criteria, _AT_ONCE, pick)
-            sizes = await session.sizes(new) if new else {}
-            troubles = [await self._take(session, folder, uid, sizes.get(uid)) for uid in new]
-            for uid, state in list(untold.items())[:_AT_ONCE]:  # who stored them did not come so far
-                troubles.append(await self._told(session, folder, uid, state))
-            if found := [trouble for trouble in troubles if trouble is not None]:
-                raise found[0]
-            return len(new) >= _AT_ONCE
+        new = await session.search(folder, criteria, _AT_ONCE, pick)
+        sizes = await session.sizes(new) if new else {}
+        troubles = [await self._take(session, folder, uid, sizes.get(uid)) for uid in new]
+        for uid, state in list(untold.items())[:_AT_ONCE]:  # who stored them did not come so far
+            troubles.append(await self._told(session, folder, uid, state))
+        if found := [trouble for trouble in troubles if trouble is not None]:
+            raise found[0]
+        return len(new) >= _AT_ONCE
 
     async def _take(self, session: ImapSession, folder: Folder, uid: int, size: int | None) -> ImapTrouble | None:
         """Store a message, then tell the mailbox; return what keeps only this one from it."""

@@ -6,8 +6,8 @@ Not here: reading their mail (returns.mailbox, placement.looking).
 
 import asyncio
 
+from gatepost.app.database import create_engine
 from gatepost.app.imap import create_account
-from gatepost.app.parts import create_engine
 from gatepost.app.secrets import unsealed
 from gatepost.clock import MINUTE, SystemClock
 from gatepost.net.imap import ImapTrouble, open_mailbox

@@ -77,6 +77,13 @@ class RelaySuppressions(Section, frozen=True):
         ),
     ] = msgspec.field(default_factory=list)
     remove: Annotated[bool, Meta(description="what a person lifts here is taken off the provider's list, too")] = False
+    follow_removals: Annotated[
+        bool,
+        Meta(
+            description="what came from the provider's list is lifted here when a reading of the whole list has it no more; never what"
+            " our own mail, or a person, says. Needs pull"
+        ),
+    ] = False
     every_s: Annotated[
         int, Meta(ge=60, le=604_800, description="how often; a list that can only be read as a whole is read every six hours at most")
     ] = 3600
@@ -318,6 +325,15 @@ class Routing(Section, frozen=True):
         float, Meta(ge=0.1, le=3600, description="how long an open breaker keeps mail away before one message, or a probe, tries the road")
     ] = 10.0
     breaker_longest_s: Annotated[float, Meta(ge=0.1, le=3600, description="doubled at each failed try, up to so long")] = 120.0
+    silence_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=600,
+            description="how long a relay may say nothing, or all deliveries to it hang, before mail that was not handed over yet takes its"
+            " next road, where that is open; 0 waits as long as RFC 5321 §4.5.3.2 asks",
+        ),
+    ] = 2.0
     mx_sites: Annotated[
         int, Meta(ge=2, le=100, description="the road to MX hosts has failed when so many sites in a row cannot be reached, and none can")
     ] = 5

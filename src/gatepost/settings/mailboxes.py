@@ -36,6 +36,13 @@ class Mailbox(Section, frozen=True):
     ] = "flag"
     move_to: Annotated[str, Meta(max_length=255, description="folder for `move`; it is made where it is missing")] = ""
     every_s: Annotated[int, Meta(ge=5, le=86_400, description="how often it is looked into; after failures ever less, at most hourly")] = 60
+    idle: Annotated[
+        bool,
+        Meta(
+            description="stay connected where the server tells of new mail (RFC 2177), so that it is read at once; every_s is for servers"
+            " that do not, and for what goes wrong"
+        ),
+    ] = True
     timeout_s: Annotated[float, Meta(gt=0, le=300, description="time for one answer of the server")] = 30.0
 
 

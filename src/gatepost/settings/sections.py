@@ -347,6 +347,9 @@ class Inbound(Section, frozen=True):
         int, Meta(ge=1, description="messages from one address (IPv6: one /64) outside loopback, per process")
     ] = 600
     timeout_s: Annotated[int, Meta(ge=1, description="time a client has for its next command, and for a whole message")] = 300
+    keep_days: Annotated[
+        int, Meta(ge=1, le=3650, description="how long what led to nothing is kept for a person to look at; the newest 500 of each kind")
+    ] = 30
 
 
 class Feedback(Section, frozen=True):
@@ -375,6 +378,15 @@ class Feedback(Section, frozen=True):
         ),
     ] = 5
     block_rest_s: Annotated[int, Meta(ge=60, le=86_400, description="how long a source rests at a site whose reports say so")] = 900
+    keep_reports_days: Annotated[int, Meta(ge=7, le=3650, description="how long DMARC and TLS reports of senders' domains are kept")] = 92
+    keep_ended_days: Annotated[int, Meta(ge=1, le=3650, description="how long a suppression is still listed after it ended")] = 30
+    keep_lifted_days: Annotated[
+        int,
+        Meta(
+            ge=30, le=3650,
+            description="how long it is remembered that a person lifted a suppression after a provider's list last said the opposite",
+        ),
+    ] = 180
 
 
 class Webhooks(Section, frozen=True):

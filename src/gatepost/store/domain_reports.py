@@ -22,7 +22,6 @@ T = TypeVar("T")
 
 MOST_A_DAY: Final = 200
 MOST_READ: Final = 1_000
-_KEPT_MS: Final = 92 * DAY
 
 
 def put(conn: Connection, kind: str, about: str, report_id: str, report: Any, now: Instant) -> bool:
@@ -61,6 +60,6 @@ def since(conn: Connection, kind: str, about: str, at: Instant, form: type[T]) -
     return found
 
 
-def purge(conn: Connection, now: Instant) -> None:
-    """Remove old reports."""
-    conn.execute(sa.delete(domain_report).where(domain_report.c.received_at < now - _KEPT_MS))
+def purge(conn: Connection, before: Instant) -> None:
+    """Remove reports that came before an instant."""
+    conn.execute(sa.delete(domain_report).where(domain_report.c.received_at < before))

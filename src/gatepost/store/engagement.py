@@ -155,7 +155,12 @@ def of_message(conn: Connection, message_id: str) -> list[Counted]:
     return [Counted(*row) for row in conn.execute(statement.order_by(engagement.c.n, engagement.c.first_at, engagement.c.link))]
 
 
-def purge(conn: Connection, now: Instant) -> None:
-    """Remove links that no token leads to any more, and counts of messages that are two years old."""
+def purge(conn: Connection, now: Instant, keep_days: int) -> None:
+    """
+    Remove links that no token leads to any more, and counts of messages that none speaks of.
+
+    Args:
+        keep_days: How long tokens of a message may be good: until then what its recipients do is first or again by these counts.
+    """
     conn.execute(sa.delete(message_links).where(message_links.c.ends_at < now))
-    conn.execute(sa.delete(engagement).where(engagement.c.message_id < ids.lower_bound("msg", now - 730 * DAY)))
+    conn.execute(sa.delete(engagement).where(engagement.c.message_id < ids.lower_bound("msg", now - keep_days * DAY)))

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from gatepost import ids
-from gatepost.clock import DAY, MINUTE, Instant
+from gatepost.clock import MINUTE, Instant
 from gatepost.observe import maillog
 from gatepost.store import sealing
 from gatepost.store.errors import SealBroken
@@ -23,7 +23,6 @@ from gatepost.store.schema import inbound
 
 CLAIM_MS = 2 * MINUTE
 """Who claimed a row and is silent for so long has lost it."""
-_KEPT_MS = 30 * DAY
 ASIDE = ("quarantined", "unread", "unmatched")
 """What was put aside: it broke us again and again; nobody could read it; it speaks of nobody we know."""
 MOST_ASIDE = 500
@@ -206,6 +205,6 @@ def counts(conn: Connection) -> dict[str, int]:
     return {state: int(number) for state, number in conn.execute(sa.select(inbound.c.state, sa.func.count()).group_by(inbound.c.state))}
 
 
-def purge(conn: Connection, now: Instant) -> None:
-    """Remove what was put aside long ago."""
-    conn.execute(sa.delete(inbound).where(inbound.c.state.in_(ASIDE), inbound.c.received_at < now - _KEPT_MS))
+def purge(conn: Connection, before: Instant) -> None:
+    """Remove what came before an instant and was put aside."""
+    conn.execute(sa.delete(inbound).where(inbound.c.state.in_(ASIDE), inbound.c.received_at < before))

@@ -5,7 +5,7 @@ Senders, subject, metadata, content and addresses are sealed under the key of th
 is read. One that cannot be opened shows a placeholder in lists, and is told to dispatch apart from the others.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from operator import itemgetter
@@ -286,9 +286,7 @@ def set_sites(conn: Connection, rows: Sequence[tuple[str, int, str]]) -> None:
 def _new_state(conn: Connection, ring: Keyring, row: dict[str, Any]) -> dict[str, Any]:
     message_id = row["b_message_id"]
     place = f"recipient/{message_id}/{row['b_n']}"
-    state = {name: row[name] for name in _STATE}
-    state["reply_sealed"] = _sealed_reply(conn, ring, row["last_reply"], row["tenant_id"], place, day_of_id(message_id))
-    return state
+    return {**row, "reply_sealed": _sealed_reply(conn, ring, row["last_reply"], row["tenant_id"], place, day_of_id(message_id))}
 
 
 def get(conn: Connection, tenant_id: str | None, message_id: str) -> Row[Any] | None:
@@ -405,6 +403,8 @@ class Filter:
         since: Not before this instant.
         until: Before this instant.
         depth: A search by text opens so many of the newest messages: what is sealed cannot be searched by the database.
+        domains: The sender's domains that count; none is every domain.
+        streams: The streams that count; none is every stream.
     """
 
     status: str | None = None
@@ -417,6 +417,8 @@ class Filter:
     since: Instant | None = None
     until: Instant | None = None
     depth: int = TEXT_SEARCH_DEPTH
+    domains: Collection[str] = ()
+    streams: Collection[str] = ()
 
     @property
     def is_by_text(self) -> bool:
@@ -473,7 +475,7 @@ def _bounds(wanted: Filter, after: str | None, before: str | None) -> list[Bound
 
 def _narrow(conn: Connection, tenant_id: str | None, wanted: Filter) -> sa.Select[Any] | None:
     """Return the ids that a tenant's one filter, on recipients or on a tag, selects; None when there are more filters, or others."""
-    if tenant_id is None or wanted.stream:
+    if tenant_id is None or wanted.stream or wanted.domains or wanted.streams:
         return None
     by_recipient = wanted.status is not None or wanted.address_key is not None
     if by_recipient == (wanted.tag is not None):
@@ -487,6 +489,10 @@ def _filtered(conn: Connection, tenant_id: str | None, wanted: Filter) -> sa.Sel
         statement = statement.where(message.c.tenant_id == tenant_id)
     if wanted.stream is not None:
         statement = statement.where(message.c.stream == wanted.stream)
+    if wanted.domains:
+        statement = statement.where(message.c.from_domain.in_(sorted(wanted.domains)))
+    if wanted.streams:
+        statement = statement.where(message.c.stream.in_(sorted(wanted.streams)))
     if wanted.tag is not None:
         statement = statement.where(message.c.id.in_(_tagged(tenant_id, wanted.tag)))
     if wanted.status is not None or wanted.address_key is not None:

@@ -4,7 +4,7 @@ Placement tests and their results; sender and subject are sealed.
 `summary` is what a deliverability score is made of. Not here: sending and looking (placement).
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from sqlalchemy.dialects import postgresql, sqlite
 
 from gatepost.clock import DAY, Instant
-from gatepost.domain.placement import Outcome, PlacementResult, PlacementSummary, PlacementTest, count_results
+from gatepost.domain.placement import Outcome, PlacementCounts, PlacementResult, PlacementSummary, PlacementTest, count_results
 from gatepost.observe import maillog
 from gatepost.store import sealing
 from gatepost.store.errors import SealBroken
@@ -92,13 +92,19 @@ def get(conn: Connection, tenant_id: str, test_id: str) -> PlacementTest | None:
 
 
 def page(
-    conn: Connection, tenant_id: str, limit: int, *, domain: str | None = None, after: str | None = None, before: str | None = None
-) -> list[PlacementTest]:
-    """List a tenant's tests, the newest first."""
+    conn: Connection, tenant_id: str, limit: int, *, domains: Collection[str] | None = None, after: str | None = None,
+    before: str | None = None,
+) -> list[PlacementTest]:  # fmt: skip
+    """
+    List a tenant's tests, the newest first.
+
+    Args:
+        domains: Only of these senders' domains; None is every one.
+    """
     columns = placement_test.c
     chosen = sa.select(placement_test).where(columns.tenant_id == tenant_id)
-    if domain is not None:
-        chosen = chosen.where(columns.domain == domain)
+    if domains is not None:
+        chosen = chosen.where(columns.domain.in_(domains))
     if before is not None:
         return _opened(conn, conn.execute(chosen.where(columns.id > before).order_by(columns.id).limit(limit)).all()[::-1])
     if after is not None:
@@ -112,13 +118,13 @@ def count_since(conn: Connection, tenant_id: str, since: Instant) -> int:
     return int(conn.execute(sa.select(sa.func.count()).where(columns.tenant_id == tenant_id, columns.created_at > since)).scalar_one())
 
 
-def summary(conn: Connection, tenant: str, domain: str | None, start: Instant, end: Instant) -> PlacementSummary:
+def summary(conn: Connection, tenant: str, domains: Collection[str] | None, start: Instant, end: Instant) -> PlacementSummary:
     """
     Sum up where mail landed, by provider and together; what is still awaited is left out.
 
     Args:
         tenant: Its id.
-        domain: The sender's; None is every domain of the tenant.
+        domains: Some senders' domains; None is every one of the tenant.
         start: Of tests that were begun from then on,
         end: and before then.
     """
@@ -127,11 +133,33 @@ def summary(conn: Connection, tenant: str, domain: str | None, start: Instant, e
     chosen = sa.select(result.test_id, result.provider, result.outcome, result.after_ms).select_from(joined)
     is_then = sa.and_(test.created_at >= start, test.created_at < end)
     chosen = chosen.where(test.tenant_id == tenant, is_then, result.outcome != Outcome.WAITING.value)
-    if domain is not None:
-        chosen = chosen.where(test.domain == domain)
+    if domains is not None:
+        chosen = chosen.where(test.domain.in_(domains))
     rows = conn.execute(chosen.order_by(test.created_at.desc()).limit(_MOST_SUMMED)).all()
     counted = count_results([(row.provider, Outcome(row.outcome), row.after_ms) for row in rows])
     return replace(counted, tests=len({row.test_id for row in rows}))
+
+
+def by_day(
+    conn: Connection, tenant: str, domains: Collection[str] | None, start: Instant, end: Instant
+) -> dict[Instant, PlacementCounts]:  # fmt: skip
+    """
+    Sum up where mail landed, by the UTC day on which its test began; days without results are left out.
+
+    Args:
+        domains: As for `summary`.
+    """
+    test, result = placement_test.c, placement_result.c
+    chosen = sa.select(test.created_at, result.provider, result.outcome, result.after_ms)
+    chosen = chosen.select_from(placement_result.join(placement_test, test.id == result.test_id))
+    is_then = sa.and_(test.created_at >= start, test.created_at < end)
+    chosen = chosen.where(test.tenant_id == tenant, is_then, result.outcome != Outcome.WAITING.value)
+    if domains is not None:
+        chosen = chosen.where(test.domain.in_(domains))
+    days: dict[Instant, list[tuple[str, Outcome, int | None]]] = {}
+    for row in conn.execute(chosen.order_by(test.created_at.desc()).limit(_MOST_SUMMED)):
+        days.setdefault(row.created_at - row.created_at % DAY, []).append((row.provider, Outcome(row.outcome), row.after_ms))
+    return {day: count_results(found).total for day, found in days.items()}
 
 
 def purge(conn: Connection, now: Instant, keep_days: int) -> None:

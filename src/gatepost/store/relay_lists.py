@@ -31,6 +31,10 @@ Key = tuple[str, str]
 """Tenant, and keyed hash of the address."""
 
 
+EMPTY: Final = ListState()
+"""Of a list that nobody looked at yet."""
+
+
 class Stored(NamedTuple):
     """A relay's list."""
 
@@ -54,6 +58,11 @@ def due(conn: Connection) -> dict[str, Instant]:
 def every(conn: Connection) -> list[Stored]:
     """Return all lists that were looked at, by relay."""
     return [_stored(conn, row) for row in conn.execute(sa.select(relay_list).order_by(relay_list.c.relay))]
+
+
+def hasten(conn: Connection, relay: str, now: Instant) -> None:
+    """Let a relay's list be due now; one that nobody looked at yet is so anyway."""
+    conn.execute(sa.update(relay_list).where(relay_list.c.relay == relay, relay_list.c.due_at > now).values(due_at=now))
 
 
 def put(conn: Connection, relay: str, state: ListState, cursor: str, due_at: Instant, now: Instant) -> None:

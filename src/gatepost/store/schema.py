@@ -365,6 +365,7 @@ suppression_lift = _table(
     Column("address_hash", Key, primary_key=True),
     Column("id", Key, nullable=False, unique=True),
     Column("lifted_at", Instant, nullable=False),
+    Column("used_at", Instant, nullable=False, index=True),  # when a provider's list last said what it had said before
     Column("sealed", LargeBinary, nullable=False),  # address
 )
 
@@ -374,6 +375,19 @@ relay_list = _table(
     Column("due_at", Instant, nullable=False),
     Column("state", Json, nullable=False),  # domain.relay_list.ListState without the cursor
     Column("cursor_sealed", LargeBinary, nullable=False),  # it may name an address
+)
+
+relay_listed = _table(
+    "relay_listed",  # suppressions that came from a provider's own list, and when a round saw them there: store.relay_listed
+    Column("relay", Key, primary_key=True),
+    Column("tenant_id", Key, primary_key=True),
+    Column("address_hash", Key, primary_key=True),
+    Column("stream", Key, primary_key=True),
+    Column("reason", Key, nullable=False),
+    Column("seen_at", Instant, nullable=False),  # when the round began
+    Index("ix_relay_listed_relay_seen_at", "relay", "seen_at"),
+    Index("ix_relay_listed_tenant_id_address_hash", "tenant_id", "address_hash"),
+    Index("ix_relay_listed_relay_address_hash", "relay", "address_hash"),
 )
 
 message = _table(
@@ -914,7 +928,7 @@ unusual_change = _table(
     Column("id", Key, primary_key=True),
     Column("tenant_id", Key, nullable=False),
     Column("metric", Key, nullable=False),
-    Column("scope", Key, nullable=False),  # tenant, domain, stream, relay
+    Column("scope", Key, nullable=False),  # tenant, domain, stream, relay, site
     Column("name", Key, nullable=False),  # which one; empty for a tenant
     Column("span", Key, nullable=False),  # hour, day
     Column("opened_at", Instant, nullable=False),

@@ -14,9 +14,9 @@ from sqlalchemy import Connection, Row
 from sqlalchemy.dialects import postgresql, sqlite
 
 from gatepost import ids
-from gatepost.clock import Instant
+from gatepost.clock import DAY, Instant
 from gatepost.observe import maillog
-from gatepost.store import sealing, suppression_due
+from gatepost.store import bulk, sealing, suppression_due
 from gatepost.store.errors import SealBroken
 from gatepost.store.schema import suppression, suppression_lift
 from gatepost.store.sealing import UNREADABLE, keyed_hash
@@ -40,7 +40,7 @@ def matching(conn: Connection, wanted: Sequence[tuple[str, str]], now: Instant) 
     found: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for start in range(0, len(wanted), 500):
         chunk = {(tenant_id, ring.hash_text(conn, address)): address for tenant_id, address in wanted[start : start + 500]}
-        for tenant_id, address_hash, stream, reason in conn.execute(*_matching(conn, list(chunk), now)):
+        for tenant_id, address_hash, stream, reason in bulk.read(conn, *_matching(conn, list(chunk), now)):
             found.setdefault((tenant_id, chunk[tenant_id, address_hash]), []).append((stream, reason))
     return found
 
@@ -142,6 +142,17 @@ def get(conn: Connection, tenant_id: str, address: str, stream: str = EVERY_STRE
     return found[0] if found else None
 
 
+def by_hash(conn: Connection, tenant_id: str, address_hash: str, stream: str) -> Row[Any] | None:
+    """Return one suppression by the keyed hash of its address."""
+    found = _opened(conn, sa.select(suppression).where(_same(tenant_id, address_hash, stream)))
+    return found[0] if found else None
+
+
+def remove_one(conn: Connection, suppression_id: str) -> bool:
+    """Lift one suppression; return whether it was there."""
+    return bool(conn.execute(sa.delete(suppression).where(suppression.c.id == suppression_id)).rowcount)
+
+
 def of_address(conn: Connection, tenant_id: str, address: str, stream: str | None = None) -> list[Row[Any]]:
     """List the suppressions of an address: of all streams, or only one stream's."""
     same = _same(tenant_id, keyed_hash(conn, address), stream)
@@ -180,9 +191,10 @@ def note_lifted(conn: Connection, tenant_id: str, address: str, now: Instant) ->
     address_hash = keyed_hash(conn, address)
     sealed = sealing.seal(conn, address.encode(), tenant_id=tenant_id, place=_place_of_lift(address_hash), at=now)
     insert: Any = postgresql.insert if conn.dialect.name == "postgresql" else sqlite.insert
-    values = {"tenant_id": tenant_id, "address_hash": address_hash, "id": ids.new("sup"), "lifted_at": now, "sealed": sealed}
+    changed = {"id": ids.new("sup"), "lifted_at": now, "used_at": now, "sealed": sealed}
+    values = {"tenant_id": tenant_id, "address_hash": address_hash, **changed}
     statement = insert(suppression_lift).values(values)
-    changes = {name: getattr(statement.excluded, name) for name in ("id", "lifted_at", "sealed")}
+    changes = {name: getattr(statement.excluded, name) for name in changed}
     conn.execute(statement.on_conflict_do_update(index_elements=["tenant_id", "address_hash"], set_=changes))
 
 
@@ -199,6 +211,25 @@ def lifted_at(conn: Connection, keys: Sequence[tuple[str, str]]) -> dict[tuple[s
         rows = conn.execute(sa.select(columns.tenant_id, columns.address_hash, columns.lifted_at).where(same))
         found.update({(row.tenant_id, row.address_hash): row.lifted_at for row in rows})
     return found
+
+
+def use_lifts(conn: Connection, keys: Sequence[tuple[str, str]], now: Instant) -> None:
+    """
+    Note that it counts still that a person lifted these; at most once a day each.
+
+    Args:
+        keys: Tenant and keyed hash of the address.
+    """
+    columns = suppression_lift.c
+    for start in range(0, len(keys), 250):
+        same = sa.tuple_(columns.tenant_id, columns.address_hash).in_(list(keys[start : start + 250]))
+        conn.execute(sa.update(suppression_lift).where(same, columns.used_at < now - DAY).values(used_at=now))
+
+
+def purge(conn: Connection, ended_before: Instant, used_before: Instant) -> None:
+    """Forget suppressions that ended long ago, and liftings that nothing has been held against for long."""
+    conn.execute(sa.delete(suppression).where(suppression.c.expires_at < ended_before))
+    conn.execute(sa.delete(suppression_lift).where(suppression_lift.c.used_at < used_before))
 
 
 def lifts_after(conn: Connection, after: str, before: Instant, limit: int) -> list[tuple[str, str, str]]:

@@ -1,5 +1,6 @@
 """Unusual changes: opened once, seen again and again, closed once. Of one place and metric at most one is open."""
 
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -47,16 +48,21 @@ def still_open(conn: Connection, tenant_id: str | None = None) -> list[UnusualCh
 
 
 def page(
-    conn: Connection, tenant_id: str, limit: int, *, after: str | None = None, before: str | None = None, is_open: bool | None = None
+    conn: Connection, tenant_id: str, limit: int, *, after: str | None = None, before: str | None = None, is_open: bool | None = None,
+    scopes: Sequence[tuple[str, Collection[str]]] | None = None,
 ) -> list[UnusualChange]:  # fmt: skip
     """
     List a tenant's changes, the newest first.
 
     Args:
         is_open: Only those that last, or only those that are over; None is all.
+        scopes: Only those of these kinds of places, with their names; None is all.
     """
     columns = unusual_change.c
     statement = sa.select(unusual_change).where(columns.tenant_id == tenant_id)
+    if scopes is not None:
+        seen = (sa.and_(columns.scope == scope, columns.name.in_(sorted(names))) for scope, names in scopes)
+        statement = statement.where(sa.or_(sa.false(), *seen))
     if is_open is not None:
         statement = statement.where(columns.closed_at.is_(None) if is_open else columns.closed_at.is_not(None))
     if before is not None:

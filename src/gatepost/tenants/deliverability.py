@@ -135,7 +135,7 @@ class Deliverability:
         rows = rollups.read(conn, tenant=tenant_id, start=start, end=end, group_by=(Dimension.DOMAIN,), where=where, has_waits=False)
         placed = {}
         if self._is_placement_measured:
-            placed = {name: placement.summary(conn, tenant_id, name, start, end).total for name in names}
+            placed = {name: placement.summary(conn, tenant_id, [name], start, end).total for name in names}
         return {row.key[0]: row.counts for row in rows}, placed
 
 

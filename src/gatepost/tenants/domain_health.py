@@ -26,15 +26,16 @@ from gatepost.domain.errors import Refused
 from gatepost.domain.event import Event, EventType
 from gatepost.domain.health import Check, CheckStatus
 from gatepost.domain.route import SANDBOX
+from gatepost.domain.stats import Counts, Dimension
 from gatepost.domain.tenant import DkimKey, Domain, DomainStatus
 from gatepost.net.lookup import Lookup
 from gatepost.observe import maillog
 from gatepost.policy import compliance
 from gatepost.policy.alignment import Standing, standing_of
-from gatepost.policy.compliance import Compliance, Traffic
+from gatepost.policy.compliance import Complaints, Compliance, Traffic
 from gatepost.policy.domain_checks import examine
 from gatepost.settings import Settings
-from gatepost.store import facts, health, tenants, usage
+from gatepost.store import facts, health, rollups, tenants, usage
 from gatepost.store.engine import Engine
 from gatepost.store.health import DomainRow
 from gatepost.tenants.domain_survey import Policies, Registry, survey, ways_of
@@ -49,6 +50,7 @@ _NO_SOURCE: Final = Check(
     id="source_ptr", status=CheckStatus.UNKNOWN, detail="it is not known here from which addresses mail leaves",
     advice="set watch.addresses to the public addresses that mail leaves from",
 )  # fmt: skip
+_COMPLAINT_DAYS: Final = (7, 30)
 _LEAST_PAUSE: Final = 30 * SECOND
 """Whoever asks again sooner gets what is known."""
 
@@ -108,12 +110,13 @@ class DomainHealth:
         self._policies = policies
         self._chance = chance
 
-    async def get(self, tenant_id: str, id_or_name: str, *, is_fresh: bool = False) -> Health:
+    async def get(self, tenant_id: str, id_or_name: str, *, is_fresh: bool = False, has_complaints: bool = True) -> Health:
         """
         Return what is known of a domain; look when nobody did yet.
 
         Args:
             is_fresh: Look again, unless somebody did half a minute ago.
+            has_complaints: Whoever asks may know how many complain, of all streams together.
 
         Raises:
             Refused: not_found.
@@ -125,7 +128,8 @@ class DomainHealth:
             row = await self.look(tenant_id, domain.id)
             domain, _ = await self._engine.read(lambda conn: _load(conn, tenant_id, domain.id))
         checks = _checks_of(row)
-        told = compliance.evaluate([*checks, *await self._of_sources()], await self._traffic(tenant_id))
+        traffic = (await self._traffic(tenant_id, [domain.name], has_complaints=has_complaints))[domain.name]
+        told = compliance.evaluate([*checks, *await self._of_sources()], traffic)
         return Health(
             domain=domain, checked_at=row.checked_at, state=row.state, failing_since=row.failing_since, checks=checks,
             sources=await self._sources.known(), compliance=told,
@@ -144,9 +148,9 @@ class DomainHealth:
         domains = await self._engine.read(lambda conn: tenants.domains(conn, tenant_id))
         rows = await self._engine.read(lambda conn: health.tenant_rows(conn, tenant_id))
         of_sources = await self._of_sources()
-        traffic = await self._traffic(tenant_id)
         wanted = [domain for domain in domains if names is None or domain.name in names]
-        return [_overview(domain, rows.get(domain.id), of_sources, traffic) for domain in wanted]
+        traffic = await self._traffic(tenant_id, [domain.name for domain in wanted])
+        return [_overview(domain, rows.get(domain.id), of_sources, traffic[domain.name]) for domain in wanted]
 
     async def _of_sources(self) -> list[Check]:
         """Return what is known of the addresses that this mail leaves from; by relays it leaves from theirs."""
@@ -154,8 +158,16 @@ class DomainHealth:
             return [Check(id="source_ptr", status=CheckStatus.NOT_APPLICABLE, detail="mail does not leave from addresses of ours")]
         return [check for one in await self._sources.known() for check in one.checks] or [_NO_SOURCE]
 
-    async def _traffic(self, tenant_id: str) -> Traffic:
-        return Traffic(per_day=await self._engine.read(lambda conn: _most_per_day(conn, tenant_id, self._clock.now())))
+    async def _traffic(self, tenant_id: str, names: Sequence[str], *, has_complaints: bool = True) -> dict[str, Traffic]:
+        """Return what is known of what each domain sends."""
+        now = self._clock.now()
+
+        def read(conn: Connection) -> dict[str, Traffic]:
+            per_day = _most_per_day(conn, tenant_id, now)
+            complaints = _complaints(conn, tenant_id, names, now) if has_complaints else {}
+            return {name: Traffic(per_day=per_day, complaints=complaints.get(name, ())) for name in names}
+
+        return await self._engine.read(read) if names else {}
 
     async def look(self, tenant_id: str, domain_id: str) -> DomainRow:
         """
@@ -218,6 +230,21 @@ def _overview(domain: Domain, row: DomainRow | None, of_sources: Sequence[Check]
         return Overview(domain=domain)
     told = compliance.evaluate([*_checks_of(row), *of_sources], traffic)
     return Overview(domain=domain, state=row.state, checked_at=row.checked_at, score=told.score, next_step=told.next_step)
+
+
+def _complaints(conn: Connection, tenant_id: str, names: Sequence[str], now: Instant) -> dict[str, tuple[Complaints, ...]]:
+    """Count each domain's complaints of the last days, the sandbox's aside."""
+    found: dict[str, tuple[Complaints, ...]] = dict.fromkeys(names, ())
+    for days in _COMPLAINT_DAYS:
+        rows = rollups.read(
+            conn, tenant=tenant_id, start=now - days * DAY, end=now + rollups.FINEST, group_by=(Dimension.DOMAIN,),
+            where={Dimension.DOMAIN.value: names, rollups.MODE: ("live",)}, has_bounces=False, has_waits=False,
+        )  # fmt: skip
+        counts = {row.key[0]: row.counts for row in rows}
+        for name in names:
+            one = counts.get(name, Counts())
+            found[name] += (Complaints(days=days, count=one.complained, reached=one.reached),)
+    return found
 
 
 def _most_per_day(conn: Connection, tenant_id: str, now: Instant) -> int:

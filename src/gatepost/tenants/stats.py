@@ -24,6 +24,9 @@ from gatepost.store import rollups
 from gatepost.store.rollups import FINEST, MODE
 from gatepost.tenants.metering import cell_of
 
+OFFERED: Final = tuple(one for one in Dimension if one is not Dimension.TEMPLATE)
+"""What can be asked for; mail is counted by template once there are templates."""
+_NO_TEMPLATES: Final = "there are no templates yet, so there are no numbers by template"
 MOST_ROWS: Final = 10_000
 _LONGEST: Final = 3_700 * DAY
 _DEFAULT: Final = 7 * DAY
@@ -107,11 +110,15 @@ def parse(query: Mapping[str, str], now: Instant, place_of: Callable[[str], str]
         fault("from", "invalid_time", "give a day such as 2026-11-24, or a time with its offset")
     end = now - now % FINEST + FINEST if end is None else end
     start = end - _DEFAULT if start is None else start
-    if not 0 <= end - start <= _LONGEST or start < 0:
+    if end - now > _LONGEST:
+        fault("to", "out_of_range", "it is at most ten years from now")
+    elif not 0 <= end - start <= _LONGEST or start < 0:
         fault("from", "out_of_range", "it begins before it ends, and is at most ten years long")
     by = _words(query.get("group_by", ""))
+    if Dimension.TEMPLATE in by:
+        fault("group_by", "not_available", _NO_TEMPLATES)
     if unknown := [one for one in by if one not in set(Dimension)]:
-        fault("group_by", "unknown_dimension", f"{unknown[0][:40]!r} is none of {', '.join(Dimension)}")
+        fault("group_by", "unknown_dimension", f"{unknown[0][:40]!r} is none of {', '.join(OFFERED)}")
     step = query.get("step") or None
     if step is not None and step not in set(Step):
         fault("step", "unknown_step", f"give one of {', '.join(Step)}")
@@ -125,6 +132,8 @@ def parse(query: Mapping[str, str], now: Instant, place_of: Callable[[str], str]
     for one in Dimension:
         if one is not Dimension.TENANT and (values := _words(query.get(one.value, ""))):
             where[one.value] = values
+            if one is Dimension.TEMPLATE:
+                fault(one.value, "not_available", _NO_TEMPLATES)
             if len(values) > _MOST_VALUES:
                 fault(one.value, "out_of_range", f"give at most {_MOST_VALUES} values")
     if faults:

@@ -152,6 +152,24 @@ def _lift(conn: Connection, tenant_id: str, address: Address, stream: str | None
     return count
 
 
+def lift_one(conn: Connection, row: Row[Any], by: Actor, now: Instant, *, why: str) -> None:
+    """
+    Lift one suppression for another reason than a person's wish: what was said of the address before may count again.
+
+    Args:
+        row: As `store.suppressions` reads it.
+        why: For the audit log.
+    """
+    if not suppressions.remove_one(conn, row.id):
+        return
+    told = {"tenant_id": row.tenant_id, "address": row.address, "stream": row.stream}
+    facts.insert_events(conn, [_event(EventType.SUPPRESSION_REMOVED, told, now, source=row.source)])
+    change = audit.Change(
+        action="suppression.removed", object_id=row.id, tenant_id=row.tenant_id, before=_told(conn, row), after={"why": why}
+    )  # fmt: skip
+    audit.append(conn, by, change, now)
+
+
 def _told(conn: Connection, row: Row[Any]) -> dict[str, Any]:
     found = {"address": row.address, "address_hash": sealing.keyed_hash(conn, row.address), "stream": row.stream or None}
     # a note may say anything about a person: it is sealed with the address, and stands nowhere else

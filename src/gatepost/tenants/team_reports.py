@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from gatepost import ids
 from gatepost.clock import Clock, Instant
-from gatepost.domain.access import Actor
+from gatepost.domain.access import Actor, Restrictions
 from gatepost.domain.errors import Fault, Refused, invalid
 from gatepost.domain.person import Person
 from gatepost.domain.team_report import RECEIVER, TEAM, ReportKind, ReportSubscription
@@ -25,6 +25,7 @@ from gatepost.store import audit, team_reports, tenants
 from gatepost.store.audit import Change
 from gatepost.store.engine import Engine
 from gatepost.store.team_reports import Sent
+from gatepost.tenants import narrowing
 from gatepost.tenants.domains import canonical_name
 from gatepost.tenants.people import read_email
 
@@ -55,7 +56,8 @@ class TeamReports:
         self._options = settings.reports
 
     async def subscribe(
-        self, tenant_id: str, kind: str, address: str, values: Mapping[str, Any], *, by: Actor, is_operator: bool = False
+        self, tenant_id: str, kind: str, address: str, values: Mapping[str, Any], *, by: Actor, is_operator: bool = False,
+        who: Restrictions | None = None,
     ) -> ReportSubscription:  # fmt: skip
         """
         Let an address have a report; one that had been ended by the team begins anew.
@@ -63,12 +65,13 @@ class TeamReports:
         Args:
             values: `zone`, `hour`, `weekday`, `domains`, where they are not the usual ones.
             is_operator: May subscribe an address that ended the report itself, such as on its holder's word.
+            who: What narrows whoever asks; here and elsewhere they see, make and change reports of their own domains only.
 
         Raises:
-            Refused: validation_failed; conflict when the address has it already, ended it, or there are too many.
+            Refused: validation_failed; conflict when the address has it already, ended it, or there are too many; permission_denied.
             StorageUnavailable: The database cannot be used now.
         """
-        return await self._subscribe(tenant_id, kind, address, values, by=by, person_id=None, may_return=is_operator)
+        return await self._subscribe(tenant_id, kind, address, values, by=by, person_id=None, may_return=is_operator, who=who)
 
     async def subscribe_oneself(self, tenant_id: str, person: Person, kind: str, values: Mapping[str, Any], *, by: Actor) -> None:
         """
@@ -86,19 +89,21 @@ class TeamReports:
         else:
             await self.change(tenant_id, known.id, values, by=by, person_id=person.id)
 
-    async def every(self, tenant_id: str) -> list[View]:
+    async def every(self, tenant_id: str, who: Restrictions | None = None) -> list[View]:
         """
         List a tenant's subscriptions, the newest first.
 
         Raises:
+            Refused: permission_denied.
             StorageUnavailable: The database cannot be used now.
         """
 
         def run(conn: Connection) -> list[View]:
-            found = team_reports.of_tenant(conn, tenant_id)
+            found = [one for one in team_reports.of_tenant(conn, tenant_id) if _is_seen(one, who)]
             last = team_reports.last_sent(conn, [one.id for one in found])
             return [View(subscription=one, last=last.get(one.id)) for one in found]
 
+        _check_streams(who)
         return await self._engine.read(run)
 
     async def of_person(self, tenant_id: str, person_id: str) -> dict[str, ReportSubscription]:
@@ -111,23 +116,24 @@ class TeamReports:
         found = await self._engine.read(lambda conn: team_reports.of_person(conn, person_id, tenant_id))
         return {one.kind.value: one for one in found if one.ended_at is None}
 
-    async def get(self, tenant_id: str, subscription_id: str) -> View:
+    async def get(self, tenant_id: str, subscription_id: str, who: Restrictions | None = None) -> View:
         """
         Return a subscription.
 
         Raises:
-            Refused: not_found.
+            Refused: not_found; permission_denied.
             StorageUnavailable: The database cannot be used now.
         """
 
         def run(conn: Connection) -> View:
-            found = _found(conn, tenant_id, subscription_id)
+            found = _found(conn, tenant_id, subscription_id, who)
             return View(subscription=found, last=team_reports.last_sent(conn, [found.id]).get(found.id))
 
         return await self._engine.read(run)
 
     async def change(
-        self, tenant_id: str, subscription_id: str, values: Mapping[str, Any], *, by: Actor, person_id: str | None = None
+        self, tenant_id: str, subscription_id: str, values: Mapping[str, Any], *, by: Actor, person_id: str | None = None,
+        who: Restrictions | None = None,
     ) -> ReportSubscription:  # fmt: skip
         """
         Change when a report comes, and of which domains it tells.
@@ -137,16 +143,16 @@ class TeamReports:
             person_id: It becomes this person's own.
 
         Raises:
-            Refused: not_found; validation_failed; conflict when it has ended.
+            Refused: not_found; validation_failed; conflict when it has ended; permission_denied.
             StorageUnavailable: The database cannot be used now.
         """
         now = self._clock.now()
 
         def run(conn: Connection) -> ReportSubscription:
-            before = _found(conn, tenant_id, subscription_id, is_locking=True)
+            before = _found(conn, tenant_id, subscription_id, who, is_locking=True)
             if before.ended_at is not None:
                 raise Refused("conflict", "this report has ended")
-            changed = _with(conn, before, values)
+            changed = _with(conn, before, values, who)
             if person_id is not None:
                 changed = replace(changed, person_id=person_id)
             if changed == before:
@@ -161,7 +167,9 @@ class TeamReports:
         maillog.changed("report_changed", tenant_id=tenant_id, subscription_id=subscription_id, by=by.id)
         return changed
 
-    async def remove(self, tenant_id: str, subscription_id: str, *, by: Actor, person_id: str | None = None) -> None:
+    async def remove(
+        self, tenant_id: str, subscription_id: str, *, by: Actor, person_id: str | None = None, who: Restrictions | None = None
+    ) -> None:  # fmt: skip
         """
         End a report. The row stays where the receiver ended it: their word outlives the team's.
 
@@ -169,13 +177,13 @@ class TeamReports:
             person_id: It must be this person's own.
 
         Raises:
-            Refused: not_found.
+            Refused: not_found; permission_denied.
             StorageUnavailable: The database cannot be used now.
         """
         now = self._clock.now()
 
         def run(conn: Connection) -> None:
-            before = _found(conn, tenant_id, subscription_id, is_locking=True)
+            before = _found(conn, tenant_id, subscription_id, who, is_locking=True)
             if person_id is not None and before.person_id != person_id:
                 raise _missing()
             if before.ended_by == RECEIVER:
@@ -222,8 +230,10 @@ class TeamReports:
         return ended
 
     async def _subscribe(
-        self, tenant_id: str, kind: str, address: str, values: Mapping[str, Any], *, by: Actor, person_id: str | None, may_return: bool
+        self, tenant_id: str, kind: str, address: str, values: Mapping[str, Any], *, by: Actor, person_id: str | None, may_return: bool,
+        who: Restrictions | None = None,
     ) -> ReportSubscription:  # fmt: skip
+        _check_streams(who)
         receiver, wanted, now = read_email("/address", address), _kind(kind), self._clock.now()
 
         def run(conn: Connection) -> ReportSubscription:
@@ -240,7 +250,7 @@ class TeamReports:
                 id=ids.new("rps"), tenant_id=tenant_id, kind=wanted, address=str(receiver), person_id=person_id, created_at=now,
                 changed_at=now, next_at=now, told_until=known.told_until if known is not None else 0,
             )  # fmt: skip
-            made = _with(conn, empty, values)
+            made = _with(conn, empty, values, who)
             made = replace(made, next_at=next_due(made, now))
             team_reports.insert(conn, made, receiver.key)
             audit.append(conn, by, Change(action="report.subscribed", object_id=made.id, tenant_id=tenant_id, after=_told(made)), now)
@@ -274,11 +284,24 @@ def _by_token(conn: Connection, token: str, *, is_locking: bool = False) -> Repo
     return found
 
 
-def _found(conn: Connection, tenant_id: str, subscription_id: str, *, is_locking: bool = False) -> ReportSubscription:
+def _found(
+    conn: Connection, tenant_id: str, subscription_id: str, who: Restrictions | None = None, *, is_locking: bool = False
+) -> ReportSubscription:  # fmt: skip
+    _check_streams(who)
     found = team_reports.get(conn, subscription_id, tenant_id, is_locking=is_locking)
-    if found is None:
+    if found is None or not _is_seen(found, who):
         raise _missing()
     return found
+
+
+def _check_streams(who: Restrictions | None) -> None:
+    if who is not None:
+        narrowing.check_every_stream(who, "a report")
+
+
+def _is_seen(one: ReportSubscription, who: Restrictions | None) -> bool:
+    """Tell whether a report is about somebody's own domains only."""
+    return who is None or not who.domains or (bool(one.domains) and who.domains.issuperset(one.domains))
 
 
 def _missing() -> Refused:
@@ -291,16 +314,24 @@ def _kind(text: str) -> ReportKind:
     return ReportKind(text)
 
 
-def _with(conn: Connection, before: ReportSubscription, values: Mapping[str, Any]) -> ReportSubscription:
+def _with(
+    conn: Connection, before: ReportSubscription, values: Mapping[str, Any], who: Restrictions | None = None
+) -> ReportSubscription:  # fmt: skip
     """
-    Put new values in.
+    Put new values in; who has some domains only means these where they name none.
 
     Raises:
-        Refused: validation_failed with every place.
+        Refused: validation_failed with every place; permission_denied.
     """
     given = {name: values[name] for name in ("zone", "hour", "weekday") if values.get(name) is not None}
     if values.get("domains") is not None:
         given["domains"] = tuple(dict.fromkeys(canonical_name(name) for name in values["domains"]))
+    own = {one.name for one in tenants.domains(conn, before.tenant_id)}
+    if who is not None and who.domains:
+        if not given.get("domains", before.domains):
+            given["domains"] = tuple(sorted(own & who.domains)) or tuple(sorted(who.domains))
+        for n, name in enumerate(given.get("domains", ())):
+            narrowing.check_domain(who, name, f"/domains/{n}")
     made = replace(before, **given)
     faults = []
     if not is_zone(made.zone):
@@ -311,7 +342,6 @@ def _with(conn: Connection, before: ReportSubscription, values: Mapping[str, Any
         faults.append(Fault("/weekday", "out_of_range", "from 0, Monday, to 6, Sunday"))
     if len(made.domains) > _MOST_DOMAINS:
         faults.append(Fault("/domains", "too_many", f"at most {_MOST_DOMAINS}"))
-    own = {one.name for one in tenants.domains(conn, before.tenant_id)}
     faults += [
         Fault(f"/domains/{n}", "unknown_domain", "this is none of the tenant's domains")
         for n, name in enumerate(made.domains)

@@ -1,5 +1,5 @@
 """
-Adds up what transactions counted, and removes counts by short times that are old.
+Adds up what transactions counted, and removes counts that are old: those by short times first.
 
 Several processes may run this; one of them works. Nothing depends on it for being right: what is not added up yet is read
 as it is.
@@ -57,6 +57,8 @@ class Rollups:
             keep = {
                 0: (now - self._settings.keep_5m_days * DAY) // SPANS[1] * SPANS[1],
                 1: (now - self._settings.keep_hours_days * DAY) // SPANS[2] * SPANS[2],
+                2: (now - self._settings.keep_days * DAY) // SPANS[3] * SPANS[3],
+                3: (now - self._settings.keep_days * DAY) // SPANS[3] * SPANS[3],
             }
             await self._engine.write(lambda conn: folding.shorten(conn, keep))
         return count

@@ -16,7 +16,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from gatepost.clock import DAY, HOUR, MINUTE, Clock, Instant
+from gatepost.clock import HOUR, MINUTE, Clock, Instant
 from gatepost.domain.access import GATEWAY, ROLE_SCOPES, KeyMode, Principal, PrincipalKind, Scope, widened
 from gatepost.domain.address import Address, InvalidAddress, Mailbox, parse_address
 from gatepost.domain.errors import Refused
@@ -43,7 +43,6 @@ _CLAIM: Final = 10 * MINUTE
 _GIVE_UP: Final = 12 * HOUR
 """Idempotency keys are kept for 24 hours: until then a second try cannot become a second mail."""
 _AT_ONCE: Final = 50
-_KEEP: Final = 100 * DAY
 
 Submit = Callable[[Caller, Submission, str], Awaitable[str]]
 """Accepts a message under an idempotency key, returns its id; raises `Refused`."""
@@ -104,16 +103,6 @@ class TeamReportSending:
                 claimed += 1
                 await self._send(due)
         return claimed
-
-    async def forget(self) -> None:
-        """
-        Drop what is too old to be of use.
-
-        Raises:
-            StorageUnavailable: The database cannot be used now.
-        """
-        before = self._clock.now() - _KEEP
-        await self._engine.write(lambda conn: team_reports.purge(conn, before))
 
     async def _claim(self, one: ReportSubscription, now: Instant) -> _Due | None:
         period, following = latest(one, now), next_due(one, now)

@@ -4,13 +4,14 @@ Looks for what is unusual in what happens to mail, and writes it down.
 Arrives: the clock, counts. Leaves: rows of `unusual_change`, an event `sending.unusual` when one is found and `sending.usual` when it is
 over, a line in the mail log, a metric. Several processes may run this; one of them works.
 Of each tenant that sends enough what happens now is read; history only of what stands out by itself, and of what is open.
-The same thing seen from several sides (a domain, its stream, its relay, the whole tenant; an hour, the day that it is in) is told once,
-from the narrowest.
+The same thing seen from several sides (a site, a domain, its stream, its relay, the whole tenant; an hour, the day that it is in) is told
+once, from the narrowest. A site is the narrowest only where it is the cause: not when all of a domain's mail goes there, nor when several
+sites are unusual at once because their mail has something else in common.
 Not here: what is unusual (policy.unusual), counts (store.rollups).
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -40,8 +41,13 @@ _SILENT: Final = 2 * DAY
 _LIVE: Final = ("live",)
 _SAME_THING: Final = 1.25
 _WEEK_H: Final = 7 * 24
+SITE: Final = "site"
+_NO_SITES: Final = frozenset({"", "*"})
+"""Mail of which it is not known yet where it goes, and the sites beyond the bound: neither is a place."""
+_NARROWER: Final = 0.8
+"""A site with more of a domain's recipients than this is the domain, seen from another side."""
 _SCOPES: Final[tuple[tuple[str, Dimension | None], ...]] = (
-    ("domain", Dimension.DOMAIN), ("stream", Dimension.STREAM), ("relay", Dimension.RELAY), ("tenant", None),
+    (SITE, Dimension.SITE), ("domain", Dimension.DOMAIN), ("stream", Dimension.STREAM), ("relay", Dimension.RELAY), ("tenant", None),
 )  # fmt: skip
 """The narrowest first."""
 _RANK: Final = {scope: n for n, (scope, _) in enumerate(_SCOPES)}
@@ -64,6 +70,8 @@ class _Key:
 
 
 Seen = Mapping[tuple[Place, Window], Counts]
+Told = dict[tuple[Metric, Window], list[tuple[str, str, float]]]
+"""Scope, name and excess of what is told already."""
 
 
 class UnusualWatch:
@@ -161,35 +169,48 @@ class UnusualWatch:
 
     async def _look(self, seen: Seen, wanted: Sequence[_Key], lasting: Sequence[UnusualChange], now: Instant) -> int:
         open_by_key = {_key_of(one): one for one in lasting}
-        histories: dict[Place, list[Counts]] = {}
         told = await self._told(wanted[0].place.tenant_id, now) if wanted else {}
+        findings = await self._judged(seen, wanted, open_by_key, now)
+        unfit = _unfit_sites(findings, open_by_key.keys())
         changes = 0
         for key in wanted:
-            if key.place not in histories:
-                histories[key.place] = await self._engine.read(lambda conn, place=key.place: _history(conn, place, now))  # type: ignore[misc]
+            finding, lasts = findings.get(key), open_by_key.get(key)
             sample = rules.sample_of(key.metric, seen.get((key.place, key.window), Counts()))
-            history, rhythm = _spans(histories[key.place], key.metric, key.window)
-            lasts = open_by_key.get(key)
-            finding = rules.judge(key.metric, key.window, sample, history, rhythm, threshold=CLOSES_AT if lasts else OPENS_AT)
             if finding is not None:
-                excess = _excess(finding)
-                sides = told.setdefault((key.metric, key.window), [])
-                if lasts is None and any(excess <= _SAME_THING * other for other in sides):
+                excess, place = _excess(finding), key.place
+                if lasts is None and (key in unfit or _is_told(place, excess, told.get((key.metric, key.window), ()))):
                     continue  # the same thing, seen from another side
                 for window in Window:
-                    told.setdefault((key.metric, window), []).append(excess)
+                    told.setdefault((key.metric, window), []).append((place.scope, place.name, excess))
                 changes += await self._found(key, finding, lasts, now)
             elif lasts is not None and (rules.can_say(key.metric, sample) or now - lasts.seen_at >= _SILENT):
                 changes += await self._over(lasts, now)
         return changes
 
-    async def _told(self, tenant_id: str, now: Instant) -> dict[tuple[Metric, Window], list[float]]:
+    async def _judged(
+        self, seen: Seen, wanted: Sequence[_Key], lasting: Mapping[_Key, UnusualChange], now: Instant
+    ) -> dict[_Key, Finding]:  # fmt: skip
+        histories: dict[Place, list[Counts]] = {}
+        findings = {}
+        for key in wanted:
+            if key.place not in histories:
+                histories[key.place] = await self._engine.read(lambda conn, place=key.place: _history(conn, place, now))  # type: ignore[misc]
+            sample = rules.sample_of(key.metric, seen.get((key.place, key.window), Counts()))
+            history, rhythm = _spans(histories[key.place], key.metric, key.window)
+            threshold = CLOSES_AT if key in lasting else OPENS_AT
+            finding = rules.judge(key.metric, key.window, sample, history, rhythm, threshold=threshold)
+            if finding is not None:
+                findings[key] = finding
+        return findings
+
+    async def _told(self, tenant_id: str, now: Instant) -> Told:
         """Return how much is told already: what lasts; and for the day, what was over in it."""
-        told: dict[tuple[Metric, Window], list[float]] = defaultdict(list)
+        told: Told = defaultdict(list)
         for one in await self._engine.read(lambda conn: unusual.within(conn, tenant_id, now - DAY, now + 1)):
-            told[Metric(one.metric), Window.DAY].append(_excess(one))
+            side = (one.scope, one.name, _excess(one))
+            told[Metric(one.metric), Window.DAY].append(side)
             if one.closed_at is None:
-                told[Metric(one.metric), Window.HOUR].append(_excess(one))
+                told[Metric(one.metric), Window.HOUR].append(side)
         return told
 
     async def _found(self, key: _Key, finding: Finding, lasts: UnusualChange | None, now: Instant) -> int:
@@ -256,7 +277,9 @@ def _read(conn: Connection, tenant_id: str, now: Instant) -> tuple[Seen, Seen]:
             for row in rollups.read(
                 conn, tenant=tenant_id, start=start, end=last, group_by=by, where={rollups.MODE: _LIVE}, has_waits=False
             ):  # fmt: skip
-                into[Place(tenant_id, scope, "".join(row.key)), window] = row.counts
+                name = "".join(row.key)
+                if scope != SITE or name not in _NO_SITES:
+                    into[Place(tenant_id, scope, name), window] = row.counts
     return seen, before
 
 
@@ -287,6 +310,37 @@ def _spans(hours: Sequence[Counts], metric: Metric, window: Window) -> tuple[lis
         return samples[1:], [samples[n] for n in around if n < len(samples)]
     days = [_added(samples[n : n + 24]) for n in range(24, len(samples) - 23, 24)]
     return days, [days[n] for n in range(6, len(days), 7)]
+
+
+def _is_told(place: Place, excess: float, sides: Sequence[tuple[str, str, float]]) -> bool:
+    """Tell whether this much is told from another side; two domains, or two sites, are two things."""
+    return any((scope != place.scope or name == place.name) and excess <= _SAME_THING * other for scope, name, other in sides)
+
+
+def _unfit_sites(findings: Mapping[_Key, Finding], lasting: Collection[_Key]) -> set[_Key]:
+    """Choose the sites that are not the cause of what is seen there."""
+    unfit: set[_Key] = set()
+    for sites in _by_window(key for key in findings if key.place.scope == SITE and key not in lasting):
+        wider = [
+            findings[key] for key in findings
+            if key.place.scope != SITE and (key.metric, key.window) == (sites[0].metric, sites[0].window)
+        ]  # fmt: skip
+        together = sum(_excess(findings[key]) for key in sites)
+        if len(sites) > 1 and any(together <= _SAME_THING * _excess(one) for one in wider):
+            unfit.update(sites)
+            continue
+        for key in sites:
+            site = findings[key]
+            if any(_excess(site) <= _SAME_THING * _excess(one) and site.whole > _NARROWER * one.whole for one in wider):
+                unfit.add(key)
+    return unfit
+
+
+def _by_window(keys: Iterable[_Key]) -> list[list[_Key]]:
+    found: dict[tuple[Metric, Window], list[_Key]] = defaultdict(list)
+    for key in keys:
+        found[key.metric, key.window].append(key)
+    return list(found.values())
 
 
 def _added(samples: Sequence[Sample]) -> Sample:

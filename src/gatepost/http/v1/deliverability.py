@@ -14,6 +14,7 @@ from gatepost.domain.errors import Fault, invalid
 from gatepost.http.exchange import Answer, Endpoint, Parameter, Request, as_json
 from gatepost.http.v1.domains import DOMAIN, which
 from gatepost.policy.deliverability import Change, Part
+from gatepost.tenants import narrowing
 from gatepost.tenants.deliverability import MOST_DAYS, Deliverability, Trend
 
 _DAYS = 30
@@ -70,8 +71,9 @@ async def show(request: Request) -> Answer:
     if not (text.isascii() and text.isdigit() and len(text) < 5 and 1 <= int(text) <= MOST_DAYS):
         raise invalid(Fault("days", "out_of_range", f"give a number from 1 to {MOST_DAYS}"))
     deps = request.deps
+    narrowing.check_every_stream(request.caller.principal, "a score")
     measuring = Deliverability(deps.engine, deps.clock, deps.domain_health, deps.settings)
-    return as_json(write(await measuring.trend(request.caller.tenant_id, which(request), int(text))))
+    return as_json(write(await measuring.trend(request.caller.tenant_id, await which(request), int(text))))
 
 
 def write(found: Trend) -> DeliverabilityAnswer:

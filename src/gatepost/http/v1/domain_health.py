@@ -83,7 +83,9 @@ async def show(request: Request) -> Answer:
     if asked not in {"true", "false"}:
         raise invalid(Fault("fresh", "invalid_boolean", "it is true or false"))
     health = request.deps.domain_health
-    return as_json(write(await health.get(request.caller.tenant_id, which(request), is_fresh=asked == "true")))
+    has_all = not request.caller.principal.streams  # complaints are counted over all streams
+    found = await health.get(request.caller.tenant_id, await which(request), is_fresh=asked == "true", has_complaints=has_all)
+    return as_json(write(found))
 
 
 def write(found: Health) -> DomainHealthAnswer:

@@ -77,7 +77,7 @@ class TlsReportsAnswer(Struct, kw_only=True, frozen=True, tag_field="object", ta
 async def dmarc(request: Request) -> Answer:
     """Sum DMARC reports up."""
     days = _days(request)
-    found = await _reports(request).dmarc(request.caller.tenant_id, which(request), days)
+    found = await _reports(request).dmarc(request.caller.tenant_id, await which(request), days)
     sources = [msgspec.convert({**msgspec.to_builtins(one), "failed": one.failed}, DmarcSource) for one in found.sources[:_MOST_SOURCES]]
     return as_json(
         DmarcAnswer(
@@ -89,7 +89,7 @@ async def dmarc(request: Request) -> Answer:
 async def tls_reports(request: Request) -> Answer:
     """Sum TLS reports up."""
     days = _days(request)
-    view = await _reports(request).tls(request.caller.tenant_id, which(request), days)
+    view = await _reports(request).tls(request.caller.tenant_id, await which(request), days)
     found = view.summary
     told = [] if found is None else [msgspec.convert(msgspec.to_builtins(one), TlsTroubleAnswer) for one in found.troubles]
     return as_json(

@@ -9,6 +9,8 @@ from gatepost.http import decode, paging
 from gatepost.http.exchange import NO_CONTENT, Answer, Endpoint, Parameter, Request, as_json
 from gatepost.http.v1 import answers, writing
 from gatepost.http.v1.bodies import DomainBody
+from gatepost.tenants import narrowing
+from gatepost.tenants.domains import canonical_name
 
 _SMALL = 64 * 1024
 
@@ -16,6 +18,7 @@ _SMALL = 64 * 1024
 async def add(request: Request) -> Answer:
     """Add a domain; DNS decides whether it may be used."""
     body = decode.read_json(await decode.read_body(request, _SMALL), DomainBody)
+    narrowing.check_domain(request.caller.principal, canonical_name(body.name), "/name")
     view = await request.deps.domains.add(request.caller.tenant_id, body.name, by=request.caller.actor)
     return as_json(writing.domain(view), 201, [(b"location", f"/v1/domains/{view.domain.id}".encode())])
 
@@ -24,7 +27,9 @@ async def list_domains(request: Request) -> Answer:
     """List domains, the newest first."""
     query = request.query(*paging.NAMES)
     cursor = paging.read(query, "dom")
-    views = sorted(await request.deps.domains.list(request.caller.tenant_id), key=lambda view: view.domain.id, reverse=True)
+    names = narrowing.domains_of(request.caller.principal)
+    found = [view for view in await request.deps.domains.list(request.caller.tenant_id) if names is None or view.domain.name in names]
+    views = sorted(found, key=lambda view: view.domain.id, reverse=True)
     page, has_more = paging.trim(paging.slice_of(views, cursor, lambda view: view.domain.id), cursor)
     written = [writing.domain(view) for view in page]
     return as_json(
@@ -34,36 +39,44 @@ async def list_domains(request: Request) -> Answer:
 
 async def get(request: Request) -> Answer:
     """Return a domain with its records."""
-    return as_json(writing.domain(await request.deps.domains.get(request.caller.tenant_id, which(request))))
+    return as_json(writing.domain(await request.deps.domains.get(request.caller.tenant_id, await which(request))))
 
 
 async def verify(request: Request) -> Answer:
     """Look the records up in DNS."""
-    return as_json(writing.domain(await request.deps.domains.verify(request.caller.tenant_id, which(request), by=request.caller.actor)))
+    return as_json(
+        writing.domain(await request.deps.domains.verify(request.caller.tenant_id, await which(request), by=request.caller.actor))
+    )
 
 
 async def rotate(request: Request) -> Answer:
     """Make new DKIM keys."""
-    rotated = await request.deps.domains.rotate_dkim(request.caller.tenant_id, which(request), by=request.caller.actor)
+    rotated = await request.deps.domains.rotate_dkim(request.caller.tenant_id, await which(request), by=request.caller.actor)
     return as_json(writing.domain(rotated))
 
 
 async def remove(request: Request) -> Answer:
     """Remove a domain with its keys."""
-    await request.deps.domains.remove(request.caller.tenant_id, which(request), by=request.caller.actor)
+    await request.deps.domains.remove(request.caller.tenant_id, await which(request), by=request.caller.actor)
     return NO_CONTENT
 
 
-def which(request: Request) -> str:
+async def which(request: Request) -> str:
     """
     Return the id or the name in the path.
 
     Raises:
-        Refused: not_found: it can be neither.
+        Refused: not_found: it can be neither; permission_denied: the key is for other domains.
+        StorageUnavailable: It cannot be told now whose it is.
     """
     named = str(request.params["domain"])
     if len(named) > 300 or not (ids.is_valid(named, "dom") or ("." in named and named.isprintable())):
         raise Refused("not_found", "there is no such domain")
+    who = request.caller.principal
+    if who.domains:
+        is_id = ids.is_valid(named, "dom")
+        name = (await request.deps.domains.get(request.caller.tenant_id, named)).domain.name if is_id else canonical_name(named)
+        narrowing.check_domain(who, name)
     return named
 
 

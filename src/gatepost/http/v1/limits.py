@@ -16,6 +16,7 @@ from gatepost.domain.tenant import DomainStatus
 from gatepost.http.exchange import Answer, Endpoint, Parameter, Request, as_json
 from gatepost.store import limits as stored
 from gatepost.store import tenants
+from gatepost.tenants import narrowing
 from gatepost.tenants.limits import Limits, Shown
 from gatepost.tenants.metering import Metering, as_csv, money, span_of
 
@@ -111,6 +112,7 @@ def balance_of(account: stored.Account) -> BalanceAnswer:
 
 async def usage(request: Request) -> Answer:
     """Say what the tenant used; as CSV to who asks for that."""
+    narrowing.check_everything(request.caller.principal, "usage")
     query = request.query("from", "to")
     span = span_of(query.get("from"), query.get("to"), request.deps.clock.now())
     metering, tenant_id = Metering(request.deps.engine, request.deps.clock), request.caller.tenant_id

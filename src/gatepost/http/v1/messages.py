@@ -1,11 +1,12 @@
 """
 Read messages and what became of them; cancel, retry, reschedule.
 
-Another tenant's message is not there: 404, like one that never was.
+Another tenant's message is not there: 404, like one that never was. Nor is what a key for some domains or streams may not send.
 Not here: sending (sending, raw), the changes themselves (control).
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row
@@ -24,6 +25,7 @@ from gatepost.http.v1 import answers, writing
 from gatepost.http.v1.bodies import RescheduleBody
 from gatepost.http.v1.submission import moment_of
 from gatepost.store import facts, messages
+from gatepost.tenants import narrowing
 
 T = TypeVar("T")
 
@@ -39,7 +41,8 @@ async def list_messages(request: Request) -> Answer:
     """List messages, the newest first."""
     query = request.query(*_FILTERS, *paging.NAMES)
     cursor = paging.read(query, "msg")
-    wanted = _filter(query, request.deps.settings.limits.search_messages)
+    who = request.caller.principal
+    wanted = replace(_filter(query, request.deps.settings.limits.search_messages), domains=who.domains, streams=who.streams)
     tenant_id = request.caller.tenant_id
 
     def load(conn: Connection) -> tuple[list[Row[Any]], bool, dict[str, list[Row[Any]]]]:
@@ -91,7 +94,7 @@ async def get_raw(request: Request) -> Answer:
 
 async def explain(request: Request) -> Answer:
     """Say where a message is, and why."""
-    deps, message_id = request.deps, _id(request)
+    deps, message_id = request.deps, await _seen(request)
     found = await explain_message(deps.engine, deps.clock, request.caller.tenant_id, message_id)
     if found is None:
         raise _not_found()
@@ -120,21 +123,21 @@ async def explain(request: Request) -> Answer:
 
 async def cancel(request: Request) -> Answer:
     """Cancel every recipient that still waits."""
-    message_id = _id(request)
+    message_id = await _seen(request)
     count = await request.deps.control.cancel(request.caller.tenant_id, message_id, by=request.caller.actor)
     return as_json(answers.Changed(id=message_id, recipients=count))
 
 
 async def retry(request: Request) -> Answer:
     """Try again now what is deferred, failed, expired or cancelled."""
-    message_id = _id(request)
+    message_id = await _seen(request)
     count = await request.deps.control.retry(request.caller.tenant_id, message_id, by=request.caller.actor)
     return as_json(answers.Changed(id=message_id, recipients=count))
 
 
 async def reschedule(request: Request) -> Answer:
     """Move a scheduled message to another time."""
-    message_id = _id(request)
+    message_id = await _seen(request)
     body = decode.read_json(await decode.read_body(request, _SMALL), RescheduleBody)
     scheduled_at = moment_of(body.scheduled_at, "/scheduled_at")
     assert scheduled_at is not None
@@ -149,6 +152,14 @@ def _id(request: Request) -> str:
     return message_id
 
 
+async def _seen(request: Request) -> str:
+    """Return the id of a message that the caller may see: a key for some domains or streams has its own mail only."""
+    who = request.caller.principal
+    if who.domains or who.streams:
+        await _load(request, lambda _conn, _row: None)
+    return _id(request)
+
+
 def _not_found() -> Refused:
     return Refused("not_found", "there is no such message")
 
@@ -159,7 +170,8 @@ async def _load(request: Request, more: Callable[[Connection, Row[Any]], T]) -> 
 
     def load(conn: Connection) -> tuple[Row[Any], T] | None:
         row = messages.get(conn, tenant_id, message_id)
-        return None if row is None else (row, more(conn, row))
+        is_seen = row is not None and narrowing.sees_message(request.caller.principal, row.from_domain, row.stream)
+        return (row, more(conn, row)) if row is not None and is_seen else None
 
     found = await request.deps.engine.read(load)
     if found is None:

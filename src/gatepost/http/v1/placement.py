@@ -20,6 +20,7 @@ from gatepost.http.v1.sending import SENDING_CODES
 from gatepost.http.v1.submission import moment_of, submission_of
 from gatepost.placement.sending import SUBJECT, TEXT
 from gatepost.store import placement
+from gatepost.tenants import narrowing
 
 _BYTES = 2 * 1024 * 1024
 _SPAN = 30 * DAY
@@ -120,9 +121,10 @@ async def begin(request: Request) -> Answer:
 async def list_tests(request: Request) -> Answer:
     """List tests, the newest first."""
     query = request.query(*paging.NAMES, "domain")
-    cursor, name, tenant_id = paging.read(query, "plc"), query.get("domain"), request.caller.tenant_id
+    cursor, tenant_id = paging.read(query, "plc"), request.caller.tenant_id
+    names = narrowing.domains_of(request.caller.principal, query.get("domain"))
     rows = await request.deps.engine.read(
-        lambda conn: placement.page(conn, tenant_id, cursor.limit + 1, domain=name, after=cursor.after, before=cursor.before)
+        lambda conn: placement.page(conn, tenant_id, cursor.limit + 1, domains=names, after=cursor.after, before=cursor.before)
     )
     rows, has_more = paging.trim(rows, cursor)
     page = PlacementPage(data=[answer_of(row) for row in rows], has_more=has_more)
@@ -133,7 +135,8 @@ async def get(request: Request) -> Answer:
     """Return one test with its results."""
     test_id, tenant_id = request.params["placement_id"], request.caller.tenant_id
     test = await request.deps.engine.read(lambda conn: placement.get(conn, tenant_id, test_id))
-    if test is None:
+    names = narrowing.domains_of(request.caller.principal)
+    if test is None or (names is not None and test.domain not in names):
         raise Refused("not_found", "there is no such placement test")
     return as_json(answer_of(test))
 
@@ -144,7 +147,8 @@ async def summary(request: Request) -> Answer:
     end = moment_of(query.get("end"), "end") or request.deps.clock.now() + 1
     start = moment_of(query.get("start"), "start")
     begins, name, tenant_id = end - _SPAN if start is None else start, query.get("domain"), request.caller.tenant_id
-    found = await request.deps.engine.read(lambda conn: placement.summary(conn, tenant_id, name, begins, end))
+    names = narrowing.domains_of(request.caller.principal, name)
+    found = await request.deps.engine.read(lambda conn: placement.summary(conn, tenant_id, names, begins, end))
     return as_json(summary_answer(found, name, begins, end))
 
 

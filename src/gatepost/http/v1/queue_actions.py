@@ -12,6 +12,7 @@ from gatepost.http import decode
 from gatepost.http.exchange import Answer, Endpoint, Parameter, Request, as_json
 from gatepost.http.v1.bodies import Body
 from gatepost.mime.checks import text_faults
+from gatepost.tenants import narrowing
 from gatepost.tenants.queue_actions import QueueActions
 
 _SMALL = 64 * 1024
@@ -76,6 +77,7 @@ async def ask(request: Request) -> Answer:
     kind, wanted = Kind(body.action), _filter(request, body.filter)
     if wanted == Filter():
         raise invalid(Fault("/filter", "required", "name at least one thing that the mail must have"))
+    wanted = narrowing.own_mail(caller.principal, wanted)
     if body.dry_run:
         count, is_exact = await actions.count(caller.tenant_id, kind, wanted, by=caller.actor)
         return as_json(QueueCountAnswer(count=count, is_exact=is_exact))
@@ -89,12 +91,16 @@ async def ask(request: Request) -> Answer:
 
 async def list_actions(request: Request) -> Answer:
     """List the newest actions."""
-    return as_json(QueueActionList(data=[_written(one) for one in await _actions(request).list(request.caller.tenant_id)]))
+    newest = await _actions(request).list(request.caller.tenant_id)
+    return as_json(QueueActionList(data=[_written(one) for one in newest if narrowing.sees_action(request.caller.principal, one.filter)]))
 
 
 async def get(request: Request) -> Answer:
     """Return an action."""
-    return as_json(_written(await _actions(request).get(request.caller.tenant_id, request.params["action_id"])))
+    found = await _actions(request).get(request.caller.tenant_id, request.params["action_id"])
+    if not narrowing.sees_action(request.caller.principal, found.filter):
+        raise Refused("not_found", "there is no such action")
+    return as_json(_written(found))
 
 
 def _actions(request: Request) -> QueueActions:

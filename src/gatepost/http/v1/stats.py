@@ -17,10 +17,11 @@ from gatepost.domain.stats import Dimension, Step
 from gatepost.http.exchange import Answer, Endpoint, Parameter, Request, as_json
 from gatepost.store import audit
 from gatepost.tenants import stats
-from gatepost.tenants.stats import METRICS, Answered, Question
+from gatepost.tenants.stats import METRICS, OFFERED, Answered, Question
 
-_DIMENSIONS = tuple(one.value for one in Dimension if one is not Dimension.TENANT)
-_NAMES = ("from", "to", "group_by", "step", "time_zone", "metrics", "mode", "tenant", *_DIMENSIONS)
+_DIMENSIONS = tuple(one.value for one in OFFERED if one is not Dimension.TENANT)
+_NAMES = ("from", "to", "group_by", "step", "time_zone", "metrics", "mode", "tenant", "template", *_DIMENSIONS)
+"""`template` is read, so that its refusal says why."""
 
 
 class StatsRow(Struct, kw_only=True, frozen=True, rename={"from_": "from"}):
@@ -112,7 +113,7 @@ ENDPOINTS = [
         parameters=(
             _parameter("from", "the first instant, or a day; seven days before the end if not given; rounded down to five minutes"),
             _parameter("to", "the first instant that does not count, or a day; now if not given"),
-            _parameter("group_by", f"what to divide by, with commas between: {', '.join(Dimension)}"),
+            _parameter("group_by", f"what to divide by, with commas between: {', '.join(OFFERED)}"),
             _parameter("step", "divides time, too", enum=[one.value for one in Step]),
             _parameter("time_zone", "zone of days, weeks and months, such as Europe/Berlin", default="UTC"),
             _parameter("metrics", f"what to tell, with commas between; everything if not given: {', '.join(METRICS)}"),

@@ -82,7 +82,7 @@ async def subscribe(request: Request) -> Answer:
     body = decode.read_json(await decode.read_body(request, _SMALL), ReportBody)
     caller, register = request.caller, _register(request)
     values = {name: getattr(body, name) for name in ("zone", "hour", "weekday", "domains")}
-    made = await register.subscribe(caller.tenant_id, body.kind, body.address, values, by=caller.actor)
+    made = await register.subscribe(caller.tenant_id, body.kind, body.address, values, by=caller.actor, who=caller.principal)
     return as_json(write(View(subscription=made)), 201, [(b"location", f"/v1/reports/{made.id}".encode())])
 
 
@@ -90,7 +90,7 @@ async def list_reports(request: Request) -> Answer:
     """List the subscriptions."""
     query = request.query(*paging.NAMES)
     cursor = paging.read(query, "rps")
-    views = await _register(request).every(request.caller.tenant_id)
+    views = await _register(request).every(request.caller.tenant_id, request.caller.principal)
     rows, has_more = paging.trim(paging.slice_of(views, cursor, lambda view: view.id), cursor)
     page = ReportPage(data=[write(view) for view in rows], has_more=has_more)
     return as_json(page, headers=paging.links(request, query, cursor, rows, has_more=has_more))
@@ -98,7 +98,7 @@ async def list_reports(request: Request) -> Answer:
 
 async def get(request: Request) -> Answer:
     """Return a subscription."""
-    return as_json(write(await _register(request).get(request.caller.tenant_id, _id(request))))
+    return as_json(write(await _register(request).get(request.caller.tenant_id, _id(request), request.caller.principal)))
 
 
 async def change(request: Request) -> Answer:
@@ -106,13 +106,13 @@ async def change(request: Request) -> Answer:
     body = decode.read_json(await decode.read_body(request, _SMALL), ReportChangeBody)
     caller, register = request.caller, _register(request)
     values = {name: value for name in body.__struct_fields__ if (value := getattr(body, name)) is not UNSET}
-    await register.change(caller.tenant_id, _id(request), values, by=caller.actor)
+    await register.change(caller.tenant_id, _id(request), values, by=caller.actor, who=caller.principal)
     return as_json(write(await register.get(caller.tenant_id, _id(request))))
 
 
 async def remove(request: Request) -> Answer:
     """End a subscription."""
-    await _register(request).remove(request.caller.tenant_id, _id(request), by=request.caller.actor)
+    await _register(request).remove(request.caller.tenant_id, _id(request), by=request.caller.actor, who=request.caller.principal)
     return NO_CONTENT
 
 
@@ -154,7 +154,8 @@ ENDPOINTS = [
     _endpoint(
         "POST", "/v1/reports", subscribe, "subscribeReport", "Subscribe an address to a report", {201: ReportAnswer}, body=ReportBody,
         answer_headers={"Location": "the subscription's path"}, codes=("conflict", *_BODY_CODES),
-        description="Reports are sent by mail through this gateway, from `reports.sender`; while that is empty, none is sent.",
+        description="Reports are sent by mail through this gateway, from `reports.sender`; while that is empty, none is sent."
+        " A key that is restricted to domains makes and sees reports about these only; one that is restricted to streams, none.",
     ),
     _endpoint(
         "GET", "/v1/reports", list_reports, "listReports", "List who gets which report", {200: ReportPage}, answer_headers=paging.LINK,

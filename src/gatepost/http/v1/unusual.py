@@ -11,6 +11,7 @@ from gatepost.domain.unusual import UnusualChange
 from gatepost.http import paging
 from gatepost.http.exchange import Answer, Endpoint, Parameter, Request, as_json
 from gatepost.store import unusual
+from gatepost.tenants import narrowing
 
 _STATES = {"open": True, "closed": False, "all": None}
 
@@ -20,7 +21,7 @@ class UnusualAnswer(Struct, kw_only=True, frozen=True, tag_field="object", tag="
 
     id: str
     metric: Annotated[str, Meta(description="bounces, blocks, complaints, deferrals, unsubscribes, opens or volume")]
-    scope: Annotated[str, Meta(description="tenant, domain, stream or relay")]
+    scope: Annotated[str, Meta(description="tenant, domain, stream, relay or site")]
     name: Annotated[str, Meta(description="which one; empty for the whole tenant")]
     span: Annotated[str, Meta(description="over how long it is seen: hour or day")]
     opened_at: str
@@ -48,9 +49,11 @@ async def list_unusual(request: Request) -> Answer:
     state = query.get("state", "open")
     if state not in _STATES:
         raise invalid(Fault("state", "unknown_status", f"there are {', '.join(_STATES)}"))
-    tenant_id = request.caller.tenant_id
+    tenant_id, scopes = request.caller.tenant_id, narrowing.changes_of(request.caller.principal)
     rows = await request.deps.engine.read(
-        lambda conn: unusual.page(conn, tenant_id, cursor.limit + 1, after=cursor.after, before=cursor.before, is_open=_STATES[state])
+        lambda conn: unusual.page(
+            conn, tenant_id, cursor.limit + 1, after=cursor.after, before=cursor.before, is_open=_STATES[state], scopes=scopes
+        )
     )
     shown, has_more = paging.trim(rows, cursor)
     page = UnusualPage(data=[write(one) for one in shown], has_more=has_more)
@@ -75,7 +78,8 @@ ENDPOINTS = [
         scope=Scope.STATS_READ,
         summary="List what is unusual",
         tag="stats",
-        description="Rates, and how much is sent, against their own history; `sending.unusual` and `sending.usual` are the events of it.",
+        description="Rates, and how much is sent, against their own history; `sending.unusual` and `sending.usual` are the events of it."
+        " A key that is restricted to domains, or to streams, sees theirs only.",
         answers={200: UnusualPage},
         answer_headers=paging.LINK,
         parameters=(

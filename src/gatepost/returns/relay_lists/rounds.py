@@ -24,6 +24,7 @@ from gatepost.egress.relays.provider_list import ListPage
 from gatepost.observe import maillog, metrics
 from gatepost.policy.list_entries import OVERLAP, WHY, is_time_for_all, next_round, next_try
 from gatepost.policy.suppressing import SuppressRules
+from gatepost.returns.relay_lists import leaving
 from gatepost.returns.relay_lists.taking import Scope, take
 from gatepost.store import relay_lists, suppressions, tenants
 from gatepost.store.engine import Engine
@@ -44,12 +45,14 @@ class Wishes:
     Attributes:
         pushes: What the provider is told.
         removes: The provider is told what was lifted.
+        follows: What the provider took off its list is lifted here, where it came from there.
         tenants: Names or ids of those whom the account is for; empty is everybody.
     """
 
     pulls: bool = True
     pushes: frozenset[Why] = frozenset()
     removes: bool = False
+    follows: bool = False
     every_ms: int = 3_600_000
     tenants: Sequence[str] = ()
 
@@ -101,6 +104,7 @@ class Rounds:
             if self.wishes.pulls:
                 state, cursor = self._begin(state, cursor, is_full=is_full or is_accepted)
                 state = await self._pull(state, cursor, scope)
+                state = await self._follow(state, scope)
             state, is_done = await self._push(state, scope)
             state = await self._lift(state, scope)
         except ListUnavailable as error:
@@ -124,7 +128,8 @@ class Rounds:
         )  # fmt: skip
         since = 0 if is_all else max(state.done_at - OVERLAP, 1)
         begun = msgspec.structs.replace(
-            state, part=0, pages=0, since=since, began_at=now, seen=0, taken=0, known=0, nobody=0, lifted=0, invalid=0, held={}
+            state, part=0, pages=0, since=since, began_at=now, seen=0, taken=0, known=0, nobody=0, lifted=0, invalid=0, held={},
+            is_cut=False,
         )  # fmt: skip
         return begun, ""
 
@@ -134,6 +139,7 @@ class Rounds:
             page = await self._page(state, cursor)
             is_over = not page.cursor or page.cursor == cursor or state.pages >= _MOST_PAGES
             if state.pages >= _MOST_PAGES:
+                state = msgspec.structs.replace(state, is_cut=True)
                 maillog.trouble("a relay's suppression list has no end", relay=scope.relay, pages=state.pages)
             following = "" if is_over else page.cursor
             state = await self.engine.write(partial(self._take, scope=scope, page=page, state=state, cursor=following, is_over=is_over))
@@ -141,6 +147,25 @@ class Rounds:
         return msgspec.structs.replace(
             state, part=0, began_at=0, done_at=state.began_at, full_at=state.full_at if state.since else state.began_at
         )  # fmt: skip
+
+    async def _follow(self, state: ListState, scope: Scope) -> ListState:
+        """Lift what is not on the whole list any more, once after each full round."""
+        if not self.wishes.follows or state.is_cut or state.full_at <= state.followed_at:
+            return state
+        state = await self.engine.write(lambda conn: leaving.begin(conn, scope, msgspec.structs.replace(state, gone=0)))
+        is_done = state.followed_at == state.full_at
+        while not is_done:
+            await self._check()
+            now, before = self.clock.now(), state
+            state, is_done = await self.engine.write(
+                lambda conn, before=before, now=now: self._lift_some(conn, scope, before, now)  # type: ignore[misc]
+            )
+        return state
+
+    def _lift_some(self, conn: Connection, scope: Scope, state: ListState, now: Instant) -> tuple[ListState, bool]:
+        found, is_done = leaving.lift_some(conn, scope, state, _AT_ONCE, now)
+        relay_lists.put(conn, scope.relay, found, "", now, now)
+        return found, is_done
 
     async def _page(self, state: ListState, cursor: str) -> ListPage:
         part = self.client.parts[state.part]

@@ -24,7 +24,7 @@ from gatepost.domain.route import SANDBOX
 from gatepost.observe import maillog, metrics
 from gatepost.policy.list_entries import BRAKE_DAYS, REASONS, UNWANTED, latest, meant, most_of
 from gatepost.policy.suppressing import SuppressRules
-from gatepost.store import facts, relay_lists, sealing, suppressions, usage
+from gatepost.store import facts, relay_listed, relay_lists, sealing, suppressions, usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +72,7 @@ def take(conn: Connection, scope: Scope, entries: Sequence[Entry], state: ListSt
         The state with what was counted.
     """
     found = _found(conn, entries)
+    relay_listed.see(conn, scope.relay, [(one.address_hash, REASONS[one.entry.why]) for one in found], state.began_at)
     mailed = relay_lists.mailed(conn, scope.relay, scope.tenant_ids, _until(found, now))
     unwanted = _unwanted(conn, scope, found, now)
     wanted: list[_Wanted] = []
@@ -84,10 +85,10 @@ def take(conn: Connection, scope: Scope, entries: Sequence[Entry], state: ListSt
             known += 1  # a hook, or the person, said whose mail it was
         else:
             wanted += [_Wanted(tenant_id, stream, one) for tenant_id, stream in concerned]
-    kept, lifted = _without_lifted(conn, wanted)
+    kept, lifted = _without_lifted(conn, wanted, now)
     fresh = _without_known(conn, kept, now)
     allowed, state = _braked(conn, scope, fresh, state, now)
-    taken = _suppress(conn, scope, allowed, rules, now)
+    taken = _suppress(conn, scope, allowed, rules, state.began_at, now)
     counted = {
         "taken": taken, "known": known + len(kept) - len(fresh), "nobody": nobody, "lifted": lifted,
         "invalid": len(entries) - len(found),
@@ -125,13 +126,17 @@ def _unwanted(conn: Connection, scope: Scope, found: Sequence[_Found], now: Inst
     return frozenset(key for (_, key), rows in known.items() if any(reason in UNWANTED for _, reason in rows))
 
 
-def _without_lifted(conn: Connection, wanted: Sequence[_Wanted]) -> tuple[list[_Wanted], int]:
+def _without_lifted(conn: Connection, wanted: Sequence[_Wanted], now: Instant) -> tuple[list[_Wanted], int]:
     lifted = suppressions.lifted_at(conn, [(one.tenant_id, one.found.address_hash) for one in wanted])
-    kept = []
+    kept, used = [], []
     for one in wanted:
-        at = lifted.get((one.tenant_id, one.found.address_hash))
+        key = (one.tenant_id, one.found.address_hash)
+        at = lifted.get(key)
         if at is None or (one.found.entry.at is not None and one.found.entry.at > at):
             kept.append(one)
+        else:
+            used.append(key)
+    suppressions.use_lifts(conn, list(dict.fromkeys(used)), now)
     return kept, len(wanted) - len(kept)
 
 
@@ -172,8 +177,10 @@ def _recipients(conn: Connection, tenant_id: str, now: Instant) -> int:
     return sum(int(row.recipients) for row in usage.by_day(conn, first, last, tenant_id) if row.route != SANDBOX)
 
 
-def _suppress(conn: Connection, scope: Scope, wanted: Sequence[_Wanted], rules: SuppressRules, now: Instant) -> int:
-    events, taken = [], 0
+def _suppress(
+    conn: Connection, scope: Scope, wanted: Sequence[_Wanted], rules: SuppressRules, began_at: Instant, now: Instant
+) -> int:  # fmt: skip
+    events, taken = [], []
     for one in sorted(wanted, key=lambda each: (each.tenant_id, each.found.address_hash, each.stream)):
         row: dict[str, Any] = {
             "tenant_id": one.tenant_id, "address": one.found.key, "stream": one.stream, "id": ids.new("sup"), "reason": one.reason,
@@ -181,7 +188,7 @@ def _suppress(conn: Connection, scope: Scope, wanted: Sequence[_Wanted], rules: 
         }  # fmt: skip
         if not suppressions.put_found(conn, row):
             continue
-        taken += 1
+        taken.append((one.tenant_id, one.found.address_hash, one.stream, one.reason))
         data = {"address": one.found.key, "stream": one.stream or None, "reason": one.reason, "source": scope.source}
         events.append(Event(id=ids.new("evt"), type=EventType.SUPPRESSION_ADDED, tenant_id=one.tenant_id, at=now, data=data))
         metrics.suppressions_found.labels(one.reason).inc()
@@ -189,4 +196,5 @@ def _suppress(conn: Connection, scope: Scope, wanted: Sequence[_Wanted], rules: 
             address=one.found.key, tenant_id=one.tenant_id, reason=one.reason, stream=one.stream or None, source=scope.source
         )  # fmt: skip
     facts.insert_events(conn, events)
-    return taken
+    relay_listed.note(conn, scope.relay, taken, began_at)
+    return len(taken)

@@ -342,8 +342,8 @@ def _create_tables() -> None:
         sa.Column("detail", sa.Text(), nullable=False),
         sa.Column("sealed", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_inbound"),
-        sa.CheckConstraint("kind IN ('mail', 'hook')", name="ck_inbound_kind"),
         sa.CheckConstraint("state IN ('waiting', 'quarantined', 'unread', 'unmatched')", name="ck_inbound_state"),
+        sa.CheckConstraint("kind IN ('mail', 'hook')", name="ck_inbound_kind"),
         sqlite_with_rowid=True,
     )
     op.create_index("ix_inbound_state_due_at", "inbound", ["state", "due_at"], unique=False)
@@ -717,6 +717,20 @@ def _create_tables() -> None:
         sqlite_with_rowid=False,
     )
     op.create_table(
+        "relay_listed",
+        sa.Column("relay", KEY, nullable=False),
+        sa.Column("tenant_id", KEY, nullable=False),
+        sa.Column("address_hash", KEY, nullable=False),
+        sa.Column("stream", KEY, nullable=False),
+        sa.Column("reason", KEY, nullable=False),
+        sa.Column("seen_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("relay", "tenant_id", "address_hash", "stream", name="pk_relay_listed"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_relay_listed_relay_address_hash", "relay_listed", ["relay", "address_hash"], unique=False)
+    op.create_index("ix_relay_listed_relay_seen_at", "relay_listed", ["relay", "seen_at"], unique=False)
+    op.create_index("ix_relay_listed_tenant_id_address_hash", "relay_listed", ["tenant_id", "address_hash"], unique=False)
+    op.create_table(
         "relay_minute",
         sa.Column("relay", KEY, nullable=False),
         sa.Column("minute", sa.BigInteger(), nullable=False, autoincrement=False),
@@ -1049,11 +1063,13 @@ def _create_tables() -> None:
         sa.Column("address_hash", KEY, nullable=False),
         sa.Column("id", KEY, nullable=False),
         sa.Column("lifted_at", sa.BigInteger(), nullable=False),
+        sa.Column("used_at", sa.BigInteger(), nullable=False),
         sa.Column("sealed", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("tenant_id", "address_hash", name="pk_suppression_lift"),
         sa.UniqueConstraint("id", name="uq_suppression_lift_id"),
         sqlite_with_rowid=False,
     )
+    op.create_index("ix_suppression_lift_used_at", "suppression_lift", ["used_at"], unique=False)
     op.create_table(
         "tally",
         sa.Column("subject", KEY, nullable=False),
