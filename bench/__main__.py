@@ -1,7 +1,8 @@
 """
-`python -m bench`: the figures of Gatepost beside those of Postfix, from interleaved rounds on this machine.
+`python -m bench`: the figures of Gatepost beside those of Postfix, Exim and Haraka, from interleaved rounds on this machine.
 
-Needs root (Postfix changes users) and Debian's postfix and opendkim. Prints a table, writes JSON to bench/results/.
+Needs root (the peers change users) and Debian's postfix and opendkim. Exim and Haraka are fetched into the bench's folder while it
+runs; where that is not possible the table says so, and the bench goes on. Prints a table, writes JSON to bench/results/.
 """
 
 import argparse
@@ -18,10 +19,12 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import latency, million
+from bench.exim import Exim
 from bench.gateway import Gateway
+from bench.haraka import Haraka
 from bench.load import message, percentile, post, smtp_source
 from bench.postfix import Postfix
-from bench.processes import Sink, free_port
+from bench.processes import PeerMissing, Sink, free_port
 
 Row = dict[str, float]
 
@@ -71,11 +74,22 @@ class Bench:
             peer.stop()
             sink.stop()
 
-    def gatepost_smtp(self, database_url: str = "", **settings: str) -> Row:
+    def peer(self, kind: type[Exim] | type[Haraka]) -> Row:
+        sink = Sink(self.folder, free_port())
+        try:
+            peer = kind(self.folder, sink.port)
+            try:
+                return self._smtp(peer, peer.port, sink, self.count // 4)
+            finally:
+                peer.stop()
+        finally:
+            sink.stop()
+
+    def gatepost_smtp(self, database_url: str = "", size: int = 0, **settings: str) -> Row:
         sink = Sink(self.folder, free_port())
         peer = Gateway(self.folder, sink.port, database_url=database_url, **settings)
         try:
-            return self._smtp(peer, peer.smtp_port, sink, self.count)
+            return self._smtp(peer, peer.smtp_port, sink, self.count, size)
         finally:
             peer.stop()
             sink.stop()
@@ -83,11 +97,11 @@ class Bench:
     def gatepost_postgres(self) -> Row:
         return self.gatepost_smtp(self._new_database())
 
-    def _smtp(self, peer, port: int, sink: Sink, count: int) -> Row:
-        log = self.folder / "smtp-source.log"
+    def _smtp(self, peer, port: int, sink: Sink, count: int, size: int = 0) -> Row:
+        log, size = self.folder / "smtp-source.log", size or self.size
         warm = max(count // 20, 100)
-        delivered(peer, sink, lambda: smtp_source(port, warm, self.size, 20, log), warm)
-        return delivered(peer, sink, lambda: smtp_source(port, count, self.size, 20, log), count)
+        delivered(peer, sink, lambda: smtp_source(port, warm, size, 20, log), warm)
+        return delivered(peer, sink, lambda: smtp_source(port, count, size, 20, log), count)
 
     def http(self, path: str, per_request: int, database_url: str = "") -> Row:
         """Accept only: deliveries to the relay are paused, so that they take no time from it."""
@@ -146,7 +160,7 @@ def medians(rows: list[Row]) -> Row:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Gatepost beside Postfix")
+    parser = argparse.ArgumentParser(description="Gatepost beside Postfix, Exim and Haraka")
     parser.add_argument("--count", type=int, default=10_000, help="messages of one run")
     parser.add_argument("--size", type=int, default=5_000, help="bytes of a message")
     parser.add_argument("--rounds", type=int, default=3)
@@ -164,7 +178,10 @@ def main() -> None:
         "postfix": lambda: bench.postfix(is_signing=False),
         "gatepost smtp": bench.gatepost_smtp,
         "gatepost smtp rsa alone": lambda: bench.gatepost_smtp(GATEPOST_DKIM__ALGORITHMS='["rsa-sha256"]'),  # as OpenDKIM signs
+        "gatepost smtp, ten times the size": lambda: bench.gatepost_smtp(size=10 * arguments.size),
         "postfix + opendkim": lambda: bench.postfix(is_signing=True),
+        "exim + dkim": lambda: bench.peer(Exim),
+        "haraka + dkim": lambda: bench.peer(Haraka),
         "gatepost http": bench.http_delivered,
         "gatepost smtp on postgresql": bench.gatepost_postgres,
         "accept http single": lambda: bench.http("/v1/messages", 1),
@@ -174,30 +191,38 @@ def main() -> None:
     }
     wanted = [name.strip() for name in arguments.only.split(",")] if arguments.only else [*scenarios, "full queue"]
     rows: dict[str, list[Row]] = {}
+    missing: dict[str, str] = {}
     for _ in range(arguments.rounds):
         for name in wanted:
-            if name in scenarios:
-                rows.setdefault(name, []).append(scenarios[name]())
+            if name in scenarios and name not in missing:
+                try:
+                    rows.setdefault(name, []).append(scenarios[name]())
+                except PeerMissing as why:
+                    rows.pop(name)
+                    missing[name] = str(why)
+                    continue
                 print(json.dumps({"scenario": name, **{key: round(value, 3) for key, value in rows[name][-1].items()}}), flush=True)
     if "full queue" in wanted:
         rows["full queue"] = [million.run(folder, arguments.queued, bench)]
-    report({name: medians(found) for name, found in rows.items()}, arguments.rounds)
+    report({name: medians(found) for name, found in rows.items()}, missing, arguments.rounds)
     server.cleanup()
 
 
-def report(results: dict[str, Row], rounds: int) -> None:
+def report(results: dict[str, Row], missing: dict[str, str], rounds: int) -> None:
     table = Table(title=f"medians of {rounds} interleaved rounds")
     table.add_column("scenario")
     table.add_column("figures")
     ratios = ratios_of(results)
     for name, row in results.items():
         table.add_row(name, "  ".join(f"{key}={value:g}" for key, value in row.items()))
+    for name, why in missing.items():
+        table.add_row(name, why)
     for name, value in ratios.items():
         table.add_row(f"[bold]{name}", f"[bold]{value:.2f} ×")
     Console(width=160, file=sys.stdout).print(table)
     target = Path(__file__).parent / "results" / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
     target.parent.mkdir(exist_ok=True)
-    target.write_text(json.dumps({"results": results, "ratios": ratios}, indent=1) + "\n")
+    target.write_text(json.dumps({"results": results, "missing": missing, "ratios": ratios}, indent=1) + "\n")
 
 
 def ratios_of(results: dict[str, Row]) -> Row:
@@ -205,8 +230,13 @@ def ratios_of(results: dict[str, Row]) -> Row:
         ("delivered and signed, SMTP in / Postfix unsigned", "gatepost smtp", "postfix", "delivered_per_s"),
         ("delivered and RSA-signed, SMTP in / Postfix unsigned", "gatepost smtp rsa alone", "postfix", "delivered_per_s"),
         ("delivered and RSA-signed, SMTP in / Postfix + OpenDKIM", "gatepost smtp rsa alone", "postfix + opendkim", "delivered_per_s"),
+        ("delivered and RSA-signed, SMTP in / Exim + DKIM", "gatepost smtp rsa alone", "exim + dkim", "delivered_per_s"),
+        ("delivered and RSA-signed, SMTP in / Haraka + DKIM", "gatepost smtp rsa alone", "haraka + dkim", "delivered_per_s"),
         ("delivered and signed, HTTP in / Postfix unsigned", "gatepost http", "postfix", "delivered_per_s"),
         ("delivered and signed, SMTP in / Postfix + OpenDKIM", "gatepost smtp", "postfix + opendkim", "delivered_per_s"),
+        ("delivered and signed, SMTP in / Exim + DKIM", "gatepost smtp", "exim + dkim", "delivered_per_s"),
+        ("delivered and signed, SMTP in / Haraka + DKIM", "gatepost smtp", "haraka + dkim", "delivered_per_s"),
+        ("ten times the size / the size, delivered", "gatepost smtp, ten times the size", "gatepost smtp", "delivered_per_s"),
         ("PostgreSQL / SQLite, delivered", "gatepost smtp on postgresql", "gatepost smtp", "delivered_per_s"),
         ("PostgreSQL / SQLite, accepted", "accept http single on postgresql", "accept http single", "accepted_per_s"),
     ]

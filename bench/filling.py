@@ -1,6 +1,7 @@
 """Rows in the queue as accept writes them, without the doors: a million of them in a minute or two."""
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +50,7 @@ def fill(data: Path, database_url: str, count: int, row_of: Callable[[int, int, 
         await engine.close()
 
     asyncio.run(main())
+    os.sync()  # what is measured afterwards shall not wait for this to reach the disk
 
 
 def _insert(conn, stored, now: int, rows: list[Row], *, is_filed: bool) -> None:

@@ -23,7 +23,7 @@ def with_recipients(parts: list[bytes], domains: int = 0) -> bytes:
     """
     if domains:
         numbers = (next(_numbers) for _ in parts[1:])
-        made = [b"r%010d@d%d.example" % (n, n % domains) for n in numbers]
+        made = [b"r%010d@d%06d.test" % (n, n % domains) for n in numbers]
         return b"".join(part + one for part, one in zip(parts, made, strict=False)) + parts[-1]
     return b"".join(part + b"r%010d@sink.example" % next(_numbers) for part in parts[:-1]) + parts[-1]
 

@@ -3,7 +3,9 @@
 import asyncio
 import random
 
-from gatepost.dispatch import resolving
+import pytest
+
+from gatepost.dispatch import claiming, resolving
 from gatepost.dispatch.loop import Dispatcher
 from gatepost.dispatch.ownership import Ownership
 from gatepost.dispatch.resolving import Resolving
@@ -21,6 +23,12 @@ from tests.store.rows import NOW, put_message
 
 SITES = load()
 GOOGLE = {"MX": ["1 aspmx.l.google.com"]}
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """On a busy machine a thousand rows may take longer than a delivery would wait for them; what waiting does has tests of its own."""
+    monkeypatch.setattr(resolving, "_PATIENCE_S", 60.0)
 
 
 class House:
@@ -202,3 +210,19 @@ def test_mail_to_domains_that_take_none_reaches_the_courier_which_fails_it(make_
         assert sorted(batch.site for batch in house.courier.batches) == ["gone.example", "null.example"]
 
     run(make_engine, tmp_path, {"null.example": {"MX": ["0 ."]}}, work)
+
+
+def test_a_domain_is_looked_up_without_reading_its_mail(make_engine, tmp_path, monkeypatch):
+    """Contents are read once, when mail is about to leave: who takes a domain is told by its name."""
+    read, materials = [], messages.materials
+    monkeypatch.setattr(claiming.messages, "materials", lambda conn, ids, most: read.extend(ids) or materials(conn, ids, most))
+
+    async def work(house):
+        await house.put(*[f"d{n}.example" for n in range(20)])
+        await house.dispatcher.step()
+        await house.dispatcher.finish()
+        assert read == []
+        await house.run()
+        assert await house.statuses() == {"delivered": 20}
+
+    run(make_engine, tmp_path, {f"d{n}.example": GOOGLE for n in range(20)}, work)

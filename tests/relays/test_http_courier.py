@@ -43,6 +43,22 @@ def test_a_refused_connection_is_the_network_and_nothing_more():
     assert (outcome.category, outcome.counts) == (Category.NETWORK, True)
 
 
+def test_a_provider_that_does_not_begin_to_speak_is_left_as_soon_as_the_mail_may_go_elsewhere():
+    """Connected, but silent in the TLS handshake: nothing was sent, so the next road may have it after the patience that there is."""
+
+    async def run() -> Outcome:
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            courier = courier_to(SENDGRID, f"https://127.0.0.1:{silent.getsockname()[1]}", timeout_s=60)
+            async with asyncio.timeout(10):
+                outcome = (await courier.deliver(simple_batch(patience_s=0.2)))[0]
+            await courier.close()
+            return outcome
+
+    outcome = asyncio.run(run())
+    assert isinstance(outcome, Deferred)
+    assert (outcome.category, outcome.counts) == (Category.NETWORK, True)
+
+
 def test_a_connection_that_breaks_after_the_request_leaves_it_unknown():
     """The provider may have taken it: never silently another road."""
     outcomes, peer = deliver(SENDGRID, BREAK)

@@ -99,6 +99,18 @@ def test_a_probe_ends_an_outage_of_the_connection_only():
     assert (health.state, health.openings) == (State.OPEN, 3)
 
 
+def test_a_road_on_which_everything_hangs_is_shut_however_well_it_did_before():
+    """Success before the silence keeps it open no longer; one that is shut already stays as it is."""
+    health = Health(RULES)
+    health.record(Sign.GOOD, T)
+    assert health.hangs(T + 5_000, "network: hangs")
+    assert (health.state, health.retry_at, health.reason) == (State.OPEN, T + 15_000, "network: hangs")
+    assert not health.hangs(T + 6_000, "network: hangs still")
+    assert health.reason == "network: hangs"
+    assert health.hangs(T + 15_000, "network: hangs still"), "a trial that hangs, too, shuts it again"
+    assert health.retry_at == T + 15_000 + 20_000
+
+
 def test_the_score_falls_with_failures_deferrals_slowness_and_complaints():
     """100 is a road on which nothing goes wrong, 0 one that is open."""
     health = Health(BreakerRules(failures=100, least=1000))

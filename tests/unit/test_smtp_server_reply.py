@@ -35,7 +35,7 @@ def test_how_replies_are_cut_makes_no_difference(cuts: list[int]) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b"250 ok\n", b"250 a\rb\r\n", b"hello\r\n", b"25 x\r\n", b"150 x\r\n", b"250_x\r\n", b"\r\n", b"2500 x\r\n",
+        b"250 ok\n", b"250 a\rb\r\n", b"250-a\rb\r\n", b"250-a\n", b"hello\r\n", b"25 x\r\n", b"150 x\r\n", b"250_x\r\n", b"\r\n", b"2500 x\r\n",
         b"250 " + b"x" * MAX_LINE_BYTES, b"250 " + b"x" * MAX_LINE_BYTES + b"\r\n", b"250-x\r\n" * (MAX_LINES + 1),
     ],
     ids=lambda data: repr(data[:12]),

@@ -335,8 +335,13 @@ class Claiming:
         """Read what deliveries need; what cannot be read now stays in the queue."""
         if not claim.rows and not claim.expired:
             return
-        message_ids = list(dict.fromkeys(row.message_id for row in claim.rows))
-        expired_ids = list(dict.fromkeys(row.message_id for row in claim.expired))
+        now = self._clock.now()
+        # who takes a domain can be looked up without its mail: its name stands in the row
+        message_ids = list(dict.fromkeys(row.message_id for row in claim.rows if not row.site.startswith(UNRESOLVED)))
+        ended = [row for row in claim.rows if row.expires_at <= now and row.site.startswith(UNRESOLVED)]
+        expired_ids = list(dict.fromkeys(row.message_id for row in [*claim.expired, *ended]))
+        if not message_ids and not expired_ids:
+            return
         try:
             claim.materials, claim.addresses = await self._engine.read(lambda conn: _load(conn, message_ids, expired_ids))
         except BaseException:

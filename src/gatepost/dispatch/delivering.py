@@ -6,8 +6,12 @@ Not here: when it is its turn (loop), what an outcome means (settle), how the co
 """
 
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
+
+import msgspec
 
 from gatepost.clock import Clock, Instant
 from gatepost.dispatch.ports import Permit, Roads, Shaping
@@ -112,12 +116,12 @@ class Delivering:
                 return await self._deliver_tracked(tracked, group, permit, courier, signers)
         content = render(stored, signers, now=self._clock.now(), received=_received(material, self._hostname))
         if self._return_paths is None or not material.envelope_from or not self._comes_back(road):
-            return await courier.deliver(_batch(group, content, permit, road))
+            return await courier.deliver(_batch(group, content, permit, road, self._patience_s(group)))
         outcomes: dict[int, Outcome] = {}
         for row in group.rows:  # one by one: each has a return path of its own
-            batch = _batch(replace(group, rows=[row]), content, permit, road)
+            batch = _batch(replace(group, rows=[row]), content, permit, road, self._patience_s(group))
             path = self._return_paths.address_for(material.id, row.n, material.from_domain, self._clock.now())
-            outcomes |= await courier.deliver(replace(batch, envelope_from=path))
+            outcomes |= await courier.deliver(msgspec.structs.replace(batch, envelope_from=path))
         return outcomes
 
     async def _deliver_tracked(
@@ -129,11 +133,20 @@ class Delivering:
         for row in group.rows:
             now = self._clock.now()
             content = render(tracked.content_for(row.n, now), signers, now=now, received=received)
-            batch = _batch(replace(group, rows=[row]), content, permit, road)
+            batch = _batch(replace(group, rows=[row]), content, permit, road, self._patience_s(group))
             if self._return_paths is not None and material.envelope_from and self._comes_back(road):
-                batch = replace(batch, envelope_from=self._return_paths.address_for(material.id, row.n, material.from_domain, now))
+                path = self._return_paths.address_for(material.id, row.n, material.from_domain, now)
+                batch = msgspec.structs.replace(batch, envelope_from=path)
             outcomes |= await courier.deliver(batch)
         return outcomes
+
+    def _patience_s(self, group: Group) -> float | None:
+        """Say how long the road may be silent: as long as it likes, unless every recipient has another one."""
+        if not self._roads.has_choice:
+            return None
+        now = self._clock.now()
+        found = [self._roads.patience_s(row, route_of(group, row), now) for row in group.rows]
+        return None if None in found else found[0]
 
     def _comes_back(self, road: Road) -> bool:
         """Tell whether a road takes return paths of ours; not every relay does."""
@@ -198,7 +211,7 @@ def _in_window(decision: Decision, group: Group, row: Due) -> Decision:
     if decision.due_at is None or (due_at := opens_at(group, decision.due_at)) == decision.due_at:
         return decision
     due_at = min(due_at, max(row.expires_at, decision.due_at))
-    return replace(decision, due_at=due_at, data=decision.data | {"next_attempt_at": due_at})
+    return msgspec.structs.replace(decision, due_at=due_at, data=decision.data | {"next_attempt_at": due_at})
 
 
 def _notify(group: Group, row: Due) -> str | None:
@@ -230,7 +243,7 @@ def expired(row: Due, epoch: int, now: Instant, address: str) -> Result:
     return Result(due=row, epoch=epoch, outcome=None, decision=expire(row), event_id=new_event_id(), at=now, address=address)
 
 
-def _batch(group: Group, content: bytes, permit: Permit, road: Road) -> Batch:
+def _batch(group: Group, content: bytes, permit: Permit, road: Road, patience_s: float | None) -> Batch:
     material, first = group.material, group.rows[0]
     facts = [group.addresses[row.message_id, row.n] for row in group.rows]
     return Batch(
@@ -256,6 +269,7 @@ def _batch(group: Group, content: bytes, permit: Permit, road: Road) -> Batch:
         ignores_tls_policy=bool(material.options.get("tls_optional")),
         lane=Lane(first.lane),
         expires_at=first.expires_at,
+        patience_s=patience_s,
     )
 
 
@@ -268,36 +282,53 @@ def told_off(due: Due, road: Road, cause: str, *, is_unsure: bool = False) -> No
     maillog.failed_over(message_id=due.message_id, n=due.n, road=left, next_road=str(road), cause=cause, attempt=due.attempt)
 
 
-def tell(result: Result) -> None:
-    """Log and count a settled result."""
+def tell(results: Sequence[Result]) -> None:
+    """Log and count settled results; most of a group's are counted alike, and so at once."""
+    ends: Counter[tuple[str, str, str]] = Counter()
+    took: dict[str, list[float]] = {}
+    waited: dict[str, list[float]] = {}
+    for result in results:
+        outcome = result.outcome
+        if outcome is None:
+            continue
+        exchange = outcome.exchange
+        route = exchange.route
+        ends[route, kind_of(outcome), category_of(outcome) or ""] += 1
+        took.setdefault(route, []).append((exchange.finished_at - exchange.started_at) / 1000)
+        if isinstance(outcome, Delivered):
+            waited.setdefault(route, []).append(max(result.at - result.due.due_at, 0) / 1000)
+        elif isinstance(outcome, Unknown):
+            metrics.possible_duplicates.inc()
+        if result.decision.road is not None:
+            data = result.decision.data
+            told_off(result.due, result.decision.road, data["cause"], is_unsure=bool(data.get("possible_duplicate")))
+    for status, count in Counter(one.decision.status for one in results if one.decision.due_at is None).items():
+        metrics.recipients_final.labels(status.value).inc(count)
+    for labels, count in ends.items():
+        metrics.attempts.labels(*labels).inc(count)
+    for route, seconds in took.items():
+        metrics.attempt_seconds.labels(route).observe_all(seconds)
+    for route, seconds in waited.items():
+        metrics.delivery_seconds.labels(route).observe_all(seconds)
+    maillog.attempted_all([_line(result) for result in results])
+
+
+def _line(result: Result) -> dict[str, Any]:
+    """Say what the log says of a result."""
     due, outcome, decision = result.due, result.outcome, result.decision
-    if decision.due_at is None:
-        metrics.recipients_final.labels(decision.status.value).inc()
+    line = {"address": result.address, "message_id": due.message_id, "n": due.n}
     if outcome is None:
-        maillog.attempted(address=result.address, message_id=due.message_id, n=due.n, status=decision.status.value, site=due.site)
-        return
+        return line | {"status": decision.status.value, "site": due.site}
     exchange = outcome.exchange
-    route, seconds = exchange.route, (exchange.finished_at - exchange.started_at) / 1000
-    metrics.attempts.labels(route, kind_of(outcome), category_of(outcome) or "").inc()
-    metrics.attempt_seconds.labels(route).observe(seconds)
-    if isinstance(outcome, Delivered):
-        metrics.delivery_seconds.labels(route).observe(max(result.at - due.due_at, 0) / 1000)
-    if isinstance(outcome, Unknown):
-        metrics.possible_duplicates.inc()
-    if decision.road is not None:
-        told_off(due, decision.road, decision.data["cause"], is_unsure=bool(decision.data.get("possible_duplicate")))
-    maillog.attempted(
-        address=result.address,
-        message_id=due.message_id,
-        n=due.n,
-        attempt=due.attempt,
-        status=decision.status.value,
-        outcome=kind_of(outcome),
-        category=category_of(outcome),
-        route=route,
-        site=due.site,
-        host=exchange.host,
-        smtp_code=decision.data.get("smtp_code"),
-        enhanced_code=decision.data.get("enhanced_code"),
-        duration_ms=exchange.finished_at - exchange.started_at,
-    )
+    return line | {
+        "attempt": due.attempt,
+        "status": decision.status.value,
+        "outcome": kind_of(outcome),
+        "category": category_of(outcome),
+        "route": exchange.route,
+        "site": due.site,
+        "host": exchange.host,
+        "smtp_code": decision.data.get("smtp_code"),
+        "enhanced_code": decision.data.get("enhanced_code"),
+        "duration_ms": exchange.finished_at - exchange.started_at,
+    }

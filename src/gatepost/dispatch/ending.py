@@ -72,8 +72,7 @@ class Ending:
         found, names = await self._engine.read(lambda conn: _find(conn, chosen, now))
         mine = self._take(found, epochs)
         ended = await self._engine.write(lambda conn: self._end(conn, chosen, found, mine, names, epochs, now))
-        for result in ended:
-            tell(result)
+        tell(ended)
         done = {(one.due.message_id, one.due.n) for one in ended}
         for one in chosen:
             if any(_key(each) not in done for each in found.get((one.tenant_id, one.address_hash), ())):

@@ -141,6 +141,7 @@ class Dispatcher:
                 await self._shaping.step(self._ownership.epochs, self._clock.now())
                 await self._roads.step(self._clock.now())
                 self._backlog.feed_all()
+                self._leave_hanging()
                 self._resting = {place: until for place, until in self._resting.items() if until > self._clock.now()}
                 self._expire_waiting()
                 await self._ending.step(self._ownership.epochs)
@@ -237,16 +238,21 @@ class Dispatcher:
             self._expire(row, self._ownership.epochs.get(row.shard), claim, now)
         groups: dict[tuple[str, str, str, str], list[Due]] = {}
         for row in claim.rows:
-            groups.setdefault(_together(claim, row), []).append(row)
+            groups.setdefault(_together(claim, row, now), []).append(row)
         for rows in groups.values():
             first = rows[0]
             material, epoch = claim.materials.get(first.message_id), self._ownership.epochs.get(first.shard)
-            if material is None or epoch is None:
+            is_unresolved = first.site.startswith(UNRESOLVED)
+            if epoch is None:
                 self._claiming.leave(rows)
-            elif first.expires_at <= now:
+            elif is_unresolved and (first.expires_at > now or (first.message_id, first.n) not in claim.addresses):
+                self._start(self._resolve(rows, epoch, first.site.removeprefix(UNRESOLVED)))
+            elif first.expires_at <= now and (is_unresolved or material is not None):
                 for row in rows:
                     self._expire(row, epoch, claim, now)
-            elif first.site.startswith(UNRESOLVED) or self._is_elsewhere(claim, first, now):
+            elif material is None:
+                self._claiming.leave(rows)
+            elif self._is_elsewhere(claim, first, now):
                 self._start(self._resolve(rows, epoch, domain_of(address_of(claim.addresses, first))))
             else:
                 self._start_worker(self._memory.push(Group(rows, epoch, material, claim.addresses)), first.lane)
@@ -285,6 +291,16 @@ class Dispatcher:
         worker = asyncio.ensure_future(work)
         self._workers.add(worker)
         worker.add_done_callback(self._workers.discard)
+
+    def _leave_hanging(self) -> None:
+        """Send on by other roads what waits behind deliveries that all hang: their road is shut then, and this takes no place of it."""
+        now = self._clock.now()
+        for site in list(self._memory.sites.values()) if self._roads.has_choice else ():
+            if site.is_busy and (wait := self._roads.hanging(road_at(*site.place), site.moved_at, now)) is not None:
+                stuck: list[Group] = []
+                while (group := site.pop()) is not None:
+                    stuck += self._turn_off(group, wait)
+                self._keep(site, stuck, wait)
 
     def _start_worker(self, site: Site, lane: int) -> None:
         if site.timer is None and site.active < self._slots(site, for_codes=lane == Lane.CODES):
@@ -342,7 +358,11 @@ class Dispatcher:
                     continue
                 if permit.recipients is not None and len(group.rows) > permit.recipients:
                     group = self._split(site, group, permit.recipients)
-                results = await self._delivering.deliver(group, permit)
+                site.begin(self._clock.now())
+                try:
+                    results = await self._delivering.deliver(group, permit)
+                finally:
+                    site.end(self._clock.now())
                 self._memory.bytes -= len(group.material.data)
                 self._settling.add(results)
             if wait is not None:
@@ -437,23 +457,23 @@ class Dispatcher:
         is_held = row.tenant_id in self._holding.suspended
         return is_ours and not is_held and self._settling.is_healthy and site.name not in self._claiming.paused and not self._is_stopping
 
-    def _on_settled(self, result: Result, settled: Settled) -> None:
-        if settled.is_fenced:
+    def _on_settled(self, results: Sequence[Result], settled: Sequence[Settled]) -> None:
+        written = [result for result, one in zip(results, settled, strict=True) if not one.is_fenced]
+        if len(written) < len(results):
+            self._tell_fenced([result.due for result, one in zip(results, settled, strict=True) if one.is_fenced])
+        tell(written)
+        self._memory.forget([result.due for result in results])
+        for result in written:
+            due, decision = result.due, result.decision
+            if decision.due_at is not None:
+                road = decision.road
+                place = (due.pool, due.site) if road is None else (road.pool, road.site_of(domain_of(result.address)))
+                self._follow(due, place, decision.due_at)
+
+    def _tell_fenced(self, rows: Sequence[Due]) -> None:
+        for row in rows:
             metrics.results_fenced.inc()
-            maillog.trouble(
-                "a result came too late: the shard has another owner",
-                message_id=result.due.message_id,
-                n=result.due.n,
-                shard=result.due.shard,
-            )
-        else:
-            tell(result)
-        self._memory.forget([result.due])
-        decision = result.decision
-        if decision.due_at is not None and not settled.is_fenced:
-            road = decision.road
-            place = (result.due.pool, result.due.site) if road is None else (road.pool, road.site_of(domain_of(result.address)))
-            self._follow(result.due, place, decision.due_at)
+            maillog.trouble("a result came too late: the shard has another owner", message_id=row.message_id, n=row.n, shard=row.shard)
 
     def _on_moved(self, moves: Sequence[Move]) -> None:
         self._memory.forget([one.due for one in moves])
@@ -470,7 +490,9 @@ def _moved(row: Due, epoch: int, *, site: str, due_at: Instant) -> Move:
     return Move(due=row, epoch=epoch, pool=row.pool, site=site, due_at=due_at, tried=row.tried)
 
 
-def _together(claim: Claim, row: Due) -> tuple[str, str, str, str]:
+def _together(claim: Claim, row: Due, now: Instant) -> tuple[str, str, str, str]:
     """Name what rows must share to be delivered at once: one message, one place, and on the way to MX hosts one domain."""
+    if row.site.startswith(UNRESOLVED):  # they are looked up at once; what has ended is not
+        return (row.message_id if row.expires_at <= now else ""), row.pool, row.site, ""
     is_mx = road_at(row.pool, row.site).kind is RoadKind.MX
     return row.message_id, row.pool, row.site, domain_of(address_of(claim.addresses, row)) if is_mx else ""

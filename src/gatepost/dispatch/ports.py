@@ -140,6 +140,19 @@ class Roads(Protocol):
         """
         ...
 
+    def patience_s(self, due: Due, route: Sequence[Road], now: Instant) -> float | None:
+        """Return how long the road may be silent, because the recipient has another one that is open; None: as long as it likes."""
+        ...
+
+    def hanging(self, road: Road, since: Instant, now: Instant) -> Wait | None:
+        """
+        Judge a road by which nothing has begun or ended for a while, although mail waits; a wait when nothing is to be hoped for.
+
+        Args:
+            since: When something last did.
+        """
+        ...
+
     async def step(self, now: Instant) -> None:
         """
         Read what other processes know, write down what this one does; called about once a second.

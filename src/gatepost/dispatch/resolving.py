@@ -25,7 +25,7 @@ from gatepost.store.engine import Engine, GroupCommit
 from gatepost.store.errors import StorageUnavailable
 from gatepost.store.systems import KnownSystem
 
-_REMEMBERED: Final = 100_000
+_REMEMBERED: Final = 50_000
 _LEAST_TTL: Final = HOUR
 _MOST_TTL: Final = DAY
 _LOOK_UPS: Final = 1_000

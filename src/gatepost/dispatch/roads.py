@@ -44,6 +44,8 @@ _OFF_MS: Final = 15_000
 """How long mail is put off whose road a person switched off, before it is looked at again."""
 _FRESH_LOOK_MS: Final = 180_000
 """What the watch saw longer ago says nothing about now."""
+_TIMES_USUAL: Final = 3
+"""A relay hangs when it takes so many times what it usually does."""
 _STATES: Final = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
 
 
@@ -82,6 +84,7 @@ class WatchedRoads:
         self._machine = machine
         self._owns = owns
         routing = settings.routing
+        self._silence_s = routing.silence_s
         self._rules = Rules(patience=routing.patience, unsure_attempts=routing.unsure_attempts)
         fixed = [settings.egress.default_route, *(one.roads for one in settings.routes.values())]
         self._has_fixed_choice = any("," in route for route in fixed)
@@ -148,6 +151,27 @@ class WatchedRoads:
         if found is None:
             return None
         return Next(road=route[found.at], tried=found.tried, cause=found.cause, is_later=found.is_later, is_unsure=found.is_unsure)
+
+    def patience_s(self, due: Due, route: Sequence[Road], now: Instant) -> float | None:
+        """Return how long a relay may be silent, because the recipient has another road that is open and was not tried in this round."""
+        if not self._silence_s or len(route) < 2:
+            return None
+        road = road_at(due.pool, due.site)
+        others = (one for n, one in enumerate(route) if one != road and not due.tried >> n & 1)
+        return self._silence_s if road.kind is RoadKind.RELAY and any(not self.is_shut(one, now) for one in others) else None
+
+    def hanging(self, road: Road, since: Instant, now: Instant) -> Wait | None:
+        """Open the breaker of a relay to which everything hangs for much longer than it usually takes."""
+        if not self._silence_s or road.kind is not RoadKind.RELAY:
+            return None
+        known = self._at(road, "")
+        usual_ms = known.health.counts(now)["latency_ms"]
+        if now < since + max(self._silence_s * 1000, _TIMES_USUAL * usual_ms):
+            return None
+        if known.health.hangs(now, f"{Category.NETWORK.value}: no delivery has come to an end for {(now - since) // 1000} s"):
+            known.is_used = True
+            self._changed(str(road), known)
+        return Wait(until=known.health.wait_until(now), cause="breaker_open", detail=f"{road}: {known.health.reason}")
 
     def is_shut(self, road: Road, now: Instant) -> bool:
         """Tell whether a road takes nothing now; asking changes nothing."""

@@ -32,13 +32,13 @@ class Settling:
         engine: Engine,
         clock: Clock,
         owner: str,
-        on_settled: Callable[[Result, Settled], None],
+        on_settled: Callable[[Sequence[Result], Sequence[Settled]], None],
         reports: BounceMessages | None = None,
         suppressing: Suppressing | None = None,
     ) -> None:
         """
         Args:
-            on_settled: Called for each result once it is on disk, or refused by the fence.
+            on_settled: Called for results once they are on disk, or refused by the fence.
             reports: Tells senders by mail; None tells nobody.
             suppressing: Keeps the suppression list; None suppresses nobody.
         """
@@ -121,5 +121,4 @@ class Settling:
             # kept in flight on purpose: read again it would be sent again, and fail here again
             maillog.crashed("settle", error, message_id=group[0].due.message_id, n=group[0].due.n)
             return
-        for result, one in zip(group, settled, strict=True):
-            self._on_settled(result, one)
+        self._on_settled(group, settled)

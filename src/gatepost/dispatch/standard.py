@@ -65,6 +65,14 @@ class OneRoad:
         """Stay."""
         return None
 
+    def patience_s(self, due: Due, route: Sequence[Road], now: Instant) -> float | None:
+        """Have all the time."""
+        return None
+
+    def hanging(self, road: Road, since: Instant, now: Instant) -> Wait | None:
+        """Have all the time."""
+        return None
+
     async def step(self, now: Instant) -> None:
         """Keep nothing."""
 

@@ -65,12 +65,16 @@ class Site:
     Attributes:
         active: Workers that deliver its groups: connections, more or less.
         waiting: Recipients in line.
+        delivering: Deliveries under way.
+        moved_at: When a delivery last began or ended.
         timer: Runs while the site gets nothing.
     """
 
     place: Place
     active: int = 0
     waiting: int = 0
+    delivering: int = 0
+    moved_at: Instant = 0
     timer: asyncio.TimerHandle | None = None
     _lanes: tuple[dict[str, _Line], ...] = field(default_factory=lambda: tuple({} for _ in Lane))
     _credits: list[int] = field(default_factory=lambda: [0 for _ in Lane])
@@ -79,6 +83,21 @@ class Site:
     def name(self) -> str:
         """The site's name, without its pool."""
         return self.place[1]
+
+    @property
+    def is_busy(self) -> bool:
+        """True when mail waits, and each of its workers has a delivery under way, rather than waiting for something of ours."""
+        return self.waiting > 0 and self.delivering > 0 and self.delivering == self.active
+
+    def begin(self, now: Instant) -> None:
+        """Note that a delivery begins."""
+        self.delivering += 1
+        self.moved_at = now
+
+    def end(self, now: Instant) -> None:
+        """Note that a delivery ended."""
+        self.delivering -= 1
+        self.moved_at = now
 
     def waiting_of(self, lane: int, tenant_id: str) -> int:
         """Count a tenant's recipients in line."""

@@ -6,8 +6,10 @@ No transaction is open while it works.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from gatepost.clock import Instant
 from gatepost.domain.message import Lane
@@ -15,8 +17,7 @@ from gatepost.domain.outcome import Outcome
 from gatepost.domain.route import DEFAULT_SOURCE, Source
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchRecipient:
+class BatchRecipient(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
     One recipient of a batch.
 
@@ -35,8 +36,7 @@ class BatchRecipient:
     orcpt: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
+class Batch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
     One message's recipients at one site, delivered in one transaction where the other side allows.
 
@@ -52,6 +52,8 @@ class Batch:
         expires_at: After this the message is worth nothing; None is never.
         needs_requiretls: The other side must promise to do the same further on (RFC 8689 §4.2.1), as a client over SMTP asked.
         ignores_tls_policy: Rather arrive in plain text than not at all, whatever DANE and MTA-STS say (RFC 8689 §4.2.2).
+        patience_s: Seconds of silence after which it is given up, as long as no content was sent, for another road is open; None is
+            as long as the protocol says.
     """
 
     message_id: str
@@ -60,7 +62,7 @@ class Batch:
     domain: str
     envelope_from: str
     recipients: tuple[BatchRecipient, ...]
-    content: bytes = field(repr=False)
+    content: bytes
     is_8bit: bool = False
     is_smtputf8: bool = False
     ret: str | None = None
@@ -73,6 +75,11 @@ class Batch:
     expires_at: Instant | None = None
     needs_requiretls: bool = False
     ignores_tls_policy: bool = False
+    patience_s: float | None = None
+
+    def __repr__(self) -> str:
+        """Leave out content and addresses."""
+        return f"Batch(message_id={self.message_id!r}, route={self.route!r}, recipients={[one.n for one in self.recipients]})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

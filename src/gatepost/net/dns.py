@@ -240,6 +240,8 @@ def _names(found: Found | Missing | Failure, name: str) -> NameAnswer:
 
 
 def _is_ip(text: str) -> bool:
+    if ":" not in text and text[-1:].isalpha():
+        return False
     try:
         ipaddress.ip_address(text)
     except ValueError:

@@ -138,7 +138,7 @@ class Exchange:
                 self._port = asyncio.ensure_future(self._open_port())
             opening = self._port
             try:
-                port = await asyncio.shield(opening)
+                port = opening.result() if opening.done() else await asyncio.shield(opening)
             except OSError:
                 self._port = None if self._port is opening else self._port
                 raise

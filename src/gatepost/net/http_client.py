@@ -44,6 +44,8 @@ class HttpRequest:
     body: bytes = field(default=b"", repr=False)
     is_cut: bool = False
     """A long answer is read up to the limit, instead of refused."""
+    connect_timeout_s: float | None = None
+    """For name, connection and TLS of this request, where that is less than the client's."""
     is_encoded: bool = False
     """The URL goes out as it stands, as a signature over it wants; else its percent signs may be written another way."""
 
@@ -194,7 +196,7 @@ class HttpClient:
         headers = {"Accept": "application/json", "Accept-Encoding": "identity", **request.headers}
         url = _as_it_stands(request.url) if request.is_encoded else request.url
         async with self._session.request(
-            request.method, url, data=request.body or None, headers=headers, allow_redirects=False
+            request.method, url, data=request.body or None, headers=headers, allow_redirects=False, timeout=self._time_for(request)
         ) as answer:  # fmt: skip
             body = bytearray()
             async for chunk in answer.content.iter_chunked(16_384):
@@ -217,11 +219,16 @@ class HttpClient:
             connector=_connector(
                 connections=self._connections, context=self._context(), resolver=self._resolver, may_connect=self._may_connect
             ),
-            timeout=aiohttp.ClientTimeout(total=self._timeout_s, connect=None, sock_connect=self._connect_timeout_s),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": "Gatepost"},
         )
+
+    def _time_for(self, request: HttpRequest) -> "aiohttp.ClientTimeout":
+        import aiohttp  # noqa: PLC0415
+
+        connect_s = min(self._connect_timeout_s, request.connect_timeout_s or self._connect_timeout_s)
+        return aiohttp.ClientTimeout(total=self._timeout_s, connect=None, sock_connect=connect_s)
 
     def _context(self) -> "ssl.SSLContext | bool":
         if not self._ca_file:

@@ -176,6 +176,14 @@ class Health:
         self._open(now, cause)
         return True
 
+    def hangs(self, now: Instant, cause: str) -> bool:
+        """Learn that everything that was begun hangs, and nothing can be tried; return whether the state changed."""
+        self.tick(now)
+        if self.state is State.OPEN:
+            return False
+        self._open(now, cause)
+        return True
+
     def adopt(self, state: State, since: Instant, reason: str, retry_at: Instant | None, openings: int) -> None:
         """Take over what another process, or this one before its restart, found out."""
         self.state, self.since, self.reason, self.retry_at, self.openings = state, since, reason, retry_at, openings

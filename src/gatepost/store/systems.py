@@ -5,13 +5,15 @@ Of two answers the newer one counts, whoever writes first; a failure counts only
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.dialects import postgresql, sqlite
 
 from gatepost.clock import DAY, Instant
+from gatepost.store import bulk
 from gatepost.store.schema import mail_system
 
 STALE = DAY
@@ -52,25 +54,30 @@ def find(conn: Connection, domains: Sequence[str]) -> dict[str, KnownSystem]:
     return found
 
 
+@cache
+def _upsert(dialect: str) -> Any:
+    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    statement = insert(mail_system)
+    new = statement.excluded
+    is_answer = new.site.is_not(None)
+    changed = {
+        "site": new.site,
+        "asked_at": new.asked_at,
+        "expires_at": new.expires_at,
+        "failing_since": sa.case((is_answer, sa.null()), else_=sa.func.coalesce(mail_system.c.failing_since, new.failing_since)),
+        "detail": new.detail,
+    }
+    stale_since = mail_system.c.expires_at + sa.literal_column(str(STALE))
+    is_worth_less = sa.or_(mail_system.c.site.is_(None), stale_since < new.asked_at)
+    is_better = sa.and_(new.asked_at > mail_system.c.asked_at, sa.or_(is_answer, is_worth_less))
+    return statement.on_conflict_do_update(index_elements=[mail_system.c.domain], set_=changed, where=is_better)
+
+
 def record(conn: Connection, systems: Sequence[KnownSystem]) -> None:
     """Write answers and failures down."""
     # in one order, so that two processes do not wait for each other
     newest = sorted({one.domain: one for one in systems}.values())
-    insert = postgresql.insert if conn.dialect.name == "postgresql" else sqlite.insert
-    for start in range(0, len(newest), _CHUNK):
-        statement = insert(mail_system).values([one._asdict() for one in newest[start : start + _CHUNK]])
-        new = statement.excluded
-        is_answer = new.site.is_not(None)
-        changed = {
-            "site": new.site,
-            "asked_at": new.asked_at,
-            "expires_at": new.expires_at,
-            "failing_since": sa.case((is_answer, None), else_=sa.func.coalesce(mail_system.c.failing_since, new.failing_since)),
-            "detail": new.detail,
-        }
-        is_worth_less = sa.or_(mail_system.c.site.is_(None), mail_system.c.expires_at + STALE < new.asked_at)
-        is_better = sa.and_(new.asked_at > mail_system.c.asked_at, sa.or_(is_answer, is_worth_less))
-        conn.execute(statement.on_conflict_do_update(index_elements=[mail_system.c.domain], set_=changed, where=is_better))
+    bulk.execute(conn, _upsert(conn.dialect.name), [one._asdict() for one in newest])
 
 
 def failing(conn: Connection, domains: Sequence[str]) -> dict[str, KnownSystem]:

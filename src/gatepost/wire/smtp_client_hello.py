@@ -9,9 +9,10 @@ Not here: transactions (smtp_client, which is built on this).
 
 import base64
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
+from functools import lru_cache
 
 from gatepost.wire.smtp_client_verdict import Fault, Stage, Verdict
 from gatepost.wire.smtp_reply import ReplyParser, WireReply
@@ -79,7 +80,7 @@ class Negotiation:
         self.phase = Phase.NEGOTIATING
         self.stage = Stage.GREETING
         self.refusal: Verdict | None = None
-        self.extensions: dict[str, str] = {}
+        self.extensions: Mapping[str, str] = {}
         self.verdicts: list[Verdict | None] = []
         self.transcript = Transcript()
         self.is_encrypted = is_encrypted
@@ -156,7 +157,7 @@ class Negotiation:
 
     def _on_ehlo(self, reply: WireReply) -> None:
         if reply.code // 100 == 2:
-            self.extensions = _extensions(reply.lines)
+            self.extensions = _extensions(reply.lines[1:])
             self._after_ehlo()
         elif reply.code // 100 == 5:  # a server from before RFC 1869
             self._handler = self._on_helo
@@ -273,9 +274,11 @@ def _ignore(_: WireReply) -> None:
     """Nothing is said on a closed connection."""
 
 
-def _extensions(lines: Sequence[str]) -> dict[str, str]:
+@lru_cache(maxsize=200)
+def _extensions(lines: tuple[str, ...]) -> Mapping[str, str]:
+    """Read what a server offers; servers of one kind offer the same."""
     offered: dict[str, str] = {}
-    for line in lines[1:]:
+    for line in lines:
         keyword, _, parameters = line.strip().upper().replace("AUTH=", "AUTH ", 1).partition(" ")
         if keyword == "AUTH" and "AUTH" in offered:
             parameters = f"{offered['AUTH']} {parameters}"

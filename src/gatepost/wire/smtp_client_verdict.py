@@ -6,8 +6,9 @@ Standards: RFC 5321 §4.2 (replies), RFC 1047 (the break after the final dot).
 Not here: what it means for the recipient (egress.smtp.outcomes).
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 from gatepost.domain.outcome import Reply
 
@@ -51,8 +52,7 @@ class Fault(StrEnum):
     BAD_ADDRESS = "bad_address"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
     What became of one recipient in one transaction, or of a connection that never got that far.
 

@@ -11,6 +11,7 @@ how replies get injected.
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from gatepost.domain.outcome import Reply
@@ -82,18 +83,13 @@ class ReplyParser:
         return replies
 
     def _take(self, line: bytes) -> WireReply | None:
-        if len(line) > MAX_LINE_BYTES:
-            raise ProtocolError(f"a reply line is longer than {MAX_LINE_BYTES} octets")
-        if not line.endswith(b"\r\n") or b"\r" in line[:-2]:
-            raise ProtocolError("a reply line has a bare CR or LF")
-        match = _LINE.fullmatch(line, 0, len(line) - 2)
-        if match is None:
-            raise ProtocolError(f"not an SMTP reply: {printable(_decode(line[:-2]))[:80]!r}")
-        return self._add(int(match[1]), _decode(match[3] or b""), goes_on=match[2] == b"-")
+        # what servers offer is the same words again and again; a last line is mostly another one each time
+        code, text, goes_on = _known_line(line) if line[3:4] == b"-" else _read_line(line)
+        return self._add(code, text, goes_on=goes_on)
 
     def _add(self, code: int, text: str, *, goes_on: bool) -> WireReply | None:
         """Codes that differ within a reply are tolerated and the last one counts: RFC 5321 §4.2.1 asks for equal ones, real servers err."""
-        self._lines.append(printable(text))
+        self._lines.append(text)
         if len(self._lines) > MAX_LINES:
             raise ProtocolError(f"a reply has more than {MAX_LINES} lines")
         if goes_on:
@@ -101,6 +97,26 @@ class ReplyParser:
         reply = WireReply(code, tuple(self._lines))
         self._lines.clear()
         return reply
+
+
+def _read_line(line: bytes) -> tuple[int, str, bool]:
+    """
+    Read a line: its code, its text, and whether the reply goes on.
+
+    Raises:
+        ProtocolError: Not SMTP, or longer than the bounds.
+    """
+    if len(line) > MAX_LINE_BYTES:
+        raise ProtocolError(f"a reply line is longer than {MAX_LINE_BYTES} octets")
+    if not line.endswith(b"\r\n") or b"\r" in line[:-2]:
+        raise ProtocolError("a reply line has a bare CR or LF")
+    match = _LINE.fullmatch(line, 0, len(line) - 2)
+    if match is None:
+        raise ProtocolError(f"not an SMTP reply: {printable(_decode(line[:-2]))[:80]!r}")
+    return int(match[1]), printable(_decode(match[3] or b"")), match[2] == b"-"
+
+
+_known_line = lru_cache(maxsize=500)(_read_line)
 
 
 def format_reply(code: int, enhanced: str | None, text: str) -> bytes:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Final
 
+import msgspec
+
 from gatepost.clock import SECOND, Clock, Instant
 from gatepost.domain.outcome import Category, Deferred, Delivered, Exchange, Failed, Outcome, Reply, Unknown
 from gatepost.egress.courier import Batch, Probe
@@ -144,7 +146,7 @@ class HttpCourier:
             shared = spoken.shared
             if shared is not None and shared.category in _PERSONAL and shared.kind is Kind.REFUSED and len(call.recipients) > 1:
                 for one in call.recipients:
-                    await self._deliver(delivery, replace(batch, recipients=(one,)))
+                    await self._deliver(delivery, msgspec.structs.replace(batch, recipients=(one,)))
                 continue
             for one in call.recipients:
                 delivery.outcomes[one.n] = self._outcome(delivery, spoken.verdicts[one.n], spoken)
@@ -159,7 +161,7 @@ class HttpCourier:
         for is_last in (not self._provider.is_idempotent, True):
             delivery.lines.append(f"C: {call.request.method} {call.request.url} for {len(call.recipients)} recipients")
             try:
-                answer = await self._client.ask(call.request)
+                answer = await self._client.ask(replace(call.request, connect_timeout_s=delivery.batch.patience_s))
             except HttpFault as fault:
                 detail = self._masked(str(fault))
                 delivery.lines.append(f"# {detail}")

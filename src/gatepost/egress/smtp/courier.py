@@ -47,6 +47,9 @@ from gatepost.wire.smtp_client import SmtpClient, TlsLevel
 from gatepost.wire.smtp_client_verdict import Fault, Stage, Verdict
 from gatepost.wire.smtp_transcript import shortened
 
+_NEARLY = 0.95
+"""Timers may fire a moment before their time."""
+
 
 @dataclass(slots=True)
 class _Attempt:
@@ -64,6 +67,8 @@ class _Attempt:
     unresolved: str = ""
     is_resolver_failure: bool = False
     is_out_of_reach: bool = False
+    ends_at: float | None = None
+    """Until then another connection may be tried, by the loop's clock; None: as long as there are hosts."""
 
     def refuse(self, verdict: Verdict) -> None:
         """Keep a verdict for everyone; a temporary one is not replaced by a permanent one of the next host."""
@@ -88,6 +93,11 @@ class _Attempt:
     def note_dialogue(self, session: Session) -> None:
         """Keep a session's part of the transcript, before another host is tried."""
         self.notes.append(f"# {session.host} {session.peer or ''}\n{session.client.transcript}")
+
+    @property
+    def is_over(self) -> bool:
+        """True when it has taken so long that the next road comes before the next connection."""
+        return self.ends_at is not None and bool(self.verdicts) and asyncio.get_running_loop().time() >= self.ends_at
 
     @property
     def transcript(self) -> str:
@@ -157,6 +167,8 @@ class SmtpCourier:
             asyncio.CancelledError: The caller was cancelled; the connection is cut.
         """
         attempt = _Attempt(batch, self._clock.now())
+        if batch.patience_s is not None:
+            attempt.ends_at = asyncio.get_running_loop().time() + batch.patience_s * _NEARLY
         try:
             return await self._deliver(attempt)
         except Exception as error:  # noqa: BLE001 - a courier is total: a fault of ours must not lose a recipient
@@ -242,6 +254,8 @@ class SmtpCourier:
 
     async def _connect_and_try(self, attempt: _Attempt) -> Outcome | None:
         """Go through the hosts until one took the batch or refused it; an outcome where there is no host to go to."""
+        if attempt.is_over:
+            return None
         if self._relay is not None:
             if (refused := await self._have_token()) is not None:
                 exchange = self._exchange(attempt)
@@ -313,6 +327,8 @@ class SmtpCourier:
                 attempt.unmet.append(policy.detail)
             return False
         for address in await self._addresses(attempt, host):
+            if attempt.is_over:
+                return False
             target = self._target(attempt, host, address, policy)
             session = await self._open(attempt, target)
             if session is not None and await self._try(attempt, session):
@@ -379,7 +395,7 @@ class SmtpCourier:
                 self._tokens.forget()
             if verdict.fault in TLS_FAULTS and policy.level is TlsLevel.MUST and self._relay is None:
                 attempt.unmet.append(f"{target}: {verdict.detail}" if target.host not in verdict.detail else verdict.detail)
-            if verdict.fault is not Fault.TLS_FAILED:
+            if verdict.fault is not Fault.TLS_FAILED or attempt.is_over:
                 break
             is_first = False
         return None

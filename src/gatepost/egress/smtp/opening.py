@@ -90,6 +90,7 @@ class Opener:
         client = SmtpClient(hostname=hostname, tls=level, credentials=target.credentials, is_encrypted=target.is_implicit_tls)
         scale = self._egress.timeout_scale
         session = Session(client=client, host=target.host, site=batch.site, timeouts_s=self._timeouts_s, data_block_s=180 * scale)
+        session.patience_s = batch.patience_s
         context = context_of(self._tls, check)
         failed: OSError | None = None
         verdict: Verdict | None = None
@@ -132,7 +133,7 @@ class Opener:
             lambda: session,
             target.address,
             target.port,
-            timeout_s=self._egress.connect_timeout_s,
+            timeout_s=_least(self._egress.connect_timeout_s, session),
             tls=tls,
             server_hostname=target.policy.server_name if tls else None,
             source=source,
@@ -143,7 +144,7 @@ class Opener:
     async def _encrypt(self, session: Session, target: Target, context: ssl.SSLContext, check: Check) -> None:
         if session.transport is None or session.transport.is_closing():
             raise ConnectionResetError("the connection was closed before the TLS handshake")
-        name, timeout_s = target.policy.server_name, self._timeouts_s[Stage.TLS]
+        name, timeout_s = target.policy.server_name, _least(self._timeouts_s[Stage.TLS], session)
         transport = await self._dialer.start_tls(session, session.transport, context, server_hostname=name, timeout_s=timeout_s)
         if check is Check.TLSA:
             try:
@@ -152,6 +153,10 @@ class Opener:
                 transport.abort()
                 raise
         await session.encrypted(transport)
+
+
+def _least(seconds: float, session: Session) -> float:
+    return seconds if session.patience_s is None else min(seconds, session.patience_s)
 
 
 def _verdict(batch: Batch, target: Target, session: Session, check: Check) -> Verdict | None:

@@ -30,10 +30,17 @@ class ProbeFacts:
     detail: str = ""
 
 
+_PATIENCE_S = 30.0
+"""A relay that takes longer to answer would hold up what its probe is for; mail itself may still try it."""
+
+
 def probe_batch(route: str) -> Batch:
     """Make what stands for a mail that is never sent."""
     nobody = BatchRecipient(n=0, address="", attempt=1)
-    return Batch(message_id="", route=route, site=f"probe:{route}", domain="", envelope_from="", recipients=(nobody,), content=b"")
+    return Batch(
+        message_id="", route=route, site=f"probe:{route}", domain="", envelope_from="", recipients=(nobody,), content=b"",
+        patience_s=_PATIENCE_S,
+    )  # fmt: skip
 
 
 def probe_of(facts: ProbeFacts, failed: TokenFailed | None, host: str, latency_ms: int) -> Probe:

@@ -51,6 +51,7 @@ class Session(asyncio.Protocol):
         site: Whose budget the connection counts in.
         transactions: Mails sent so far.
         idle_since: When it was last put aside, by the loop's clock.
+        patience_s: Seconds to wait for an answer before content is sent, where that is less than the protocol's; None is the protocol's.
         proof: What it has shown, once it is ready for mail.
         ended: Done when the connection is closed.
     """
@@ -64,6 +65,7 @@ class Session(asyncio.Protocol):
         self.site = site
         self.transactions = 0
         self.idle_since = 0.0
+        self.patience_s: float | None = None
         self.peer: str | None = None
         self.tls: str | None = None
         self.proof = Proof(host=host)
@@ -97,17 +99,18 @@ class Session(asyncio.Protocol):
     def transact(self, batch: Batch) -> asyncio.Future[None]:
         """Start sending; the future is done when `client.verdicts` are complete."""
         self.transactions += 1
+        self.patience_s = batch.patience_s
         out = self.client.send(batch)
         if out and self.transport is not None:
             self.transport.write(out)
-            self._arm(self._timeouts_s[self.client.stage])
+            self._arm(self._time_for(self.client.stage))
         return self.progress()
 
     def encrypted(self, transport: asyncio.Transport) -> asyncio.Future[None]:
         """Go on over TLS."""
         self._adopt(transport)
         transport.write(self.client.encrypted())
-        self._arm(self._timeouts_s[Stage.EHLO])
+        self._arm(self._time_for(Stage.EHLO))
         return self.progress()
 
     def quit(self) -> None:
@@ -135,7 +138,7 @@ class Session(asyncio.Protocol):
         """Start waiting for the greeting."""
         self._adopt(cast("asyncio.Transport", transport))
         self.client.stage = Stage.GREETING
-        self._arm(self._timeouts_s[Stage.GREETING])
+        self._arm(self._time_for(Stage.GREETING))
 
     def data_received(self, data: bytes) -> None:
         """Let the client answer."""
@@ -149,7 +152,7 @@ class Session(asyncio.Protocol):
         if out:
             transport.write(out)
         if client.phase is Phase.BUSY or client.phase is Phase.NEGOTIATING:
-            self._arm(self._data_block_s if self._is_write_paused else self._timeouts_s[client.stage])
+            self._arm(self._data_block_s if self._is_write_paused else self._time_for(client.stage))
         else:
             self._deadline = _NEVER
             self._wake()
@@ -194,6 +197,11 @@ class Session(asyncio.Protocol):
             self._waiter = None
             if not waiter.done():
                 waiter.set_result(None)
+
+    def _time_for(self, stage: Stage) -> float:
+        """Say how long an answer may take: once the content is out, nobody but the server knows, and it has all its time."""
+        seconds, patience_s = self._timeouts_s[stage], self.patience_s
+        return seconds if patience_s is None or stage is Stage.CONTENT else min(seconds, patience_s)
 
     def _arm(self, seconds: float) -> None:
         """Set the deadline; the timer that is already running finds it when it fires, so most deadlines cost nothing."""

@@ -11,7 +11,6 @@ Not here: chains and records (wire.dane), policies (mta_sts), connecting (courie
 Bugs: a smarthost's TLSA records are not looked at.
 """
 
-import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -30,7 +29,7 @@ from gatepost.wire.tls_report import PolicyKind, ReportedFailure, ReportedPolicy
 
 KNOWN_S: Final = 300.0
 """How long what is known of a domain is not asked for again."""
-_KNOWN_DOMAINS: Final = 50_000
+_KNOWN_DOMAINS: Final = 20_000
 
 
 class Check(Enum):
@@ -212,10 +211,9 @@ class TlsPolicies:
         Args:
             is_fresh: Look for a new MTA-STS policy even where DNS's answer is known.
         """
-        if self._sts is None or not _is_hostname(domain):
-            answer, finding = await self._resolver.mx(domain), StsFinding()
-        else:
-            answer, finding = await asyncio.gather(self._resolver.mx(domain), self._sts.find(domain, is_fresh=is_fresh))
+        answer, finding = await self._resolver.mx(domain), StsFinding()  # mostly known already: it was asked for the domain's site
+        if self._sts is not None and _is_hostname(domain):
+            finding = await self._sts.find(domain, is_fresh=is_fresh)
         if finding.trouble is not None:
             policy = ReportedPolicy(domain=domain, kind=PolicyKind.STS)
             self._results.note(policy, ReportedFailure(result=TlsFailure(finding.trouble.value), detail=finding.detail))
