@@ -10,9 +10,11 @@ Bugs: none known.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, assert_never
+from dataclasses import dataclass
+from typing import Any, Final, assert_never
 
+import msgspec
+from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from gatepost import ids
@@ -35,8 +37,7 @@ _NOT_OUR_TURN_S = 60
 """Wait after an attempt that failed on our side of the wire and so uses up no retry."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
     What a recipient becomes.
 
@@ -125,8 +126,7 @@ def _data(due: Due, exchange: Exchange, reply: Reply | None, category: Category 
     return data
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class Result(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
     One attempt's end, on its way to the database.
 
@@ -159,6 +159,10 @@ class Settled:
     is_fenced: bool
 
 
+_WRITTEN: Final = Settled(is_fenced=False)
+_FENCED: Final = Settled(is_fenced=True)
+
+
 def settle(
     conn: Connection, results: Sequence[Result], owner: str, reports: BounceMessages | None = None, suppressing: Suppressing | None = None
 ) -> list[Settled]:  # fmt: skip
@@ -182,7 +186,7 @@ def settle(
     _write(conn, writings, reports, suppressing)
     _count(conn, writings, left)
     _end_retries(conn, writings, left)
-    return [Settled(is_fenced=epochs.get(result.due.shard) != result.epoch) for result in results]
+    return [_WRITTEN if epochs.get(result.due.shard) == result.epoch else _FENCED for result in results]
 
 
 def _key(result: Result) -> tuple[str, int, int]:

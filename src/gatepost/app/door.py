@@ -45,8 +45,7 @@ from gatepost.observe import maillog, metrics
 from gatepost.placement.sending import PlacementTests
 from gatepost.settings import Loaded, Settings
 from gatepost.smtpd.door import SmtpDoor
-from gatepost.store import domain_reports, engagement, idempotency, opening, partitions, reports, systems, tokens
-from gatepost.store import inbound as inbound_rows
+from gatepost.store import opening, partitions
 from gatepost.store.errors import StorageUnavailable
 from gatepost.store.schema import REVISION
 from gatepost.tenants import alignments as standings
@@ -159,7 +158,7 @@ async def _serve_doors(
 
         send_tls_reports(base, acceptor, create_resolver(base.settings, base.clock))
     stop_telling = tell_teams(base, acceptor, watched.domains)
-    base.repeat("upkeep", HOUR / 1000, lambda: base.engine.write(lambda conn: _keep_up(conn, base.clock.now())))
+    base.repeat("upkeep", HOUR / 1000, lambda: base.engine.write(lambda conn: _keep_up(conn, base.settings, base.clock.now())))
     await inbound.open(base, doors.get("inbound"), tls, admission)
     on_ready(listening)
     await stopping.wait()
@@ -272,14 +271,10 @@ async def _problems(base: Base) -> list[str]:
     return [] if revision == REVISION else ["the database's schema is another release's"]
 
 
-def _keep_up(conn: Connection, now: Instant) -> None:
-    idempotency.purge(conn, now)
-    tokens.purge(conn, now)
-    reports.purge(conn, now)
-    inbound_rows.purge(conn, now)
-    domain_reports.purge(conn, now)
-    engagement.purge(conn, now)
-    systems.purge(conn, now)
+def _keep_up(conn: Connection, settings: Settings, now: Instant) -> None:
+    from gatepost.upkeep import retention  # noqa: PLC0415 - an hour later is early enough
+
+    retention.forget(conn, settings, now)
     partitions.create_ahead(conn, now)
 
 

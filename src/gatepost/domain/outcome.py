@@ -4,11 +4,14 @@ What one delivery attempt came to, for one recipient.
 Leaves the couriers; `settle.decide` turns it into a state. `Unknown`, where the connection broke after the final dot, is
 a case of its own: the mail may be delivered, so it is retried on the same route only, and counted as a possible
 duplicate (RFC 1047).
+What is made for every message is a `Struct`: it costs a fifth of a frozen dataclass, and the garbage collector passes it over.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from gatepost.clock import Instant
 
@@ -43,8 +46,7 @@ class Category(StrEnum):
     UNDETERMINED = "undetermined"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
     The other side's words (RFC 5321 §4.2).
 
@@ -59,11 +61,12 @@ class Reply:
     text: str
 
     def __str__(self) -> str:
+        if self.enhanced and self.text:
+            return f"{self.code} {self.enhanced} {self.text}"
         return " ".join(part for part in (str(self.code), self.enhanced, self.text) if part)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exchange:
+class Exchange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
     The facts of one attempt, whatever its outcome.
 
@@ -93,15 +96,18 @@ class Exchange:
     passed_over: tuple[Reply, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delivered:
+class Delivered(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The next system took responsibility. `final` tells whether it was the recipient's own (MX, sandbox) or a relay."""
 
     exchange: Exchange
     reply: Reply
     final: bool = True
-    captured: bytes | None = field(default=None, repr=False)
+    captured: bytes | None = None
     """The exact bytes, where the sandbox kept them."""
+
+    def __repr__(self) -> str:
+        """Leave out the content."""
+        return f"Delivered(exchange={self.exchange!r}, reply={self.reply!r}, final={self.final})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

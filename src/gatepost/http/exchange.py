@@ -223,7 +223,10 @@ def peer_of(scope: Any) -> str:
     return str(client[0]) if client else ""
 
 
-def serve(deps: HttpDeps, endpoints: Sequence[Endpoint]) -> Callable[[AsgiScope, Receive, Send], Awaitable[None]]:
+PathApp = Callable[[AsgiScope, Receive, Send], Awaitable[None]]
+
+
+def serve(deps: HttpDeps, endpoints: Sequence[Endpoint]) -> PathApp:
     """Make the ASGI application of one path from the endpoints of its methods."""
     methods = {endpoint.method: endpoint for endpoint in endpoints}
     if "GET" in methods:

@@ -10,32 +10,24 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final
-
-import structlog
 
 from gatepost.domain.masking import masked_text
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
-
-class _StandardError:
-    """Writes finished lines; a log that cannot be written must not stop the mail."""
-
-    def msg(self, line: str) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            sys.stderr.write(line + "\n")
-            sys.stderr.flush()
-
-    debug = info = warning = error = msg
-
-
-_OUT: Final = _StandardError()
-_log: Any = structlog.wrap_logger(_OUT, wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 _is_masked = True
+_least = logging.WARNING
 _is_info = False
 _process = ""
+
+_ONE_WRITE: Final = 4_096
+"""Bytes that a pipe takes whole (POSIX, PIPE_BUF on Linux): lines of other processes do not come between them."""
+
+_encode: Final = json.JSONEncoder(default=str).encode
+"""Made once: json.dumps makes one for each line."""
 
 
 def configure(*, level: str, mask_addresses: bool, process: str) -> None:
@@ -45,27 +37,14 @@ def configure(*, level: str, mask_addresses: bool, process: str) -> None:
     Args:
         process: `door`, `dispatch`, `supervisor` or a command's name; stands in every line.
     """
-    global _log, _is_masked, _is_info, _process  # noqa: PLW0603 - one log per process
+    global _least, _is_masked, _is_info, _process  # noqa: PLW0603 - one log per process
     _is_masked = mask_addresses
-    _is_info = _LEVELS[level] <= logging.INFO
+    _least = _LEVELS[level]
+    _is_info = _least <= logging.INFO
     _process = process
-    _log = structlog.wrap_logger(
-        _OUT,
-        processors=[structlog.processors.add_log_level, _stamp, structlog.processors.JSONRenderer(serializer=_as_json)],
-        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        cache_logger_on_first_use=True,
-    ).bind(process=process)
 
 
-_encode = json.JSONEncoder(default=str).encode
-"""Made once: json.dumps makes one for each line."""
-
-
-def _as_json(line: Any, **_options: Any) -> str:
-    return _encode(line)
-
-
-def _stamp(_logger: Any, _name: str, line: Any) -> Any:
+def _stamp(line: dict[str, Any]) -> dict[str, Any]:
     now = time.time()  # a log line's own time; nothing is decided by it
     line["at"] = f"{_second(int(now))}.{int(now * 1000) % 1000:03d}Z"
     return line
@@ -89,10 +68,17 @@ def _tidy(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: masked_text(value, is_address_masked=_is_masked) if isinstance(value, str) else value for name, value in fields.items()}
 
 
-def _write(event: str, fields: dict[str, Any]) -> None:
-    """Write a line of those that come with every message, as the log would, at two thirds of its cost."""
-    line = _stamp(None, event, {"process": _process, **fields, "event": event, "level": "info"})
-    _OUT.msg(_encode(line))
+def _write(event: str, fields: dict[str, Any], level: str = "info") -> None:
+    """Write a line; a log that cannot be written must not stop the mail."""
+    if _LEVELS[level] < _least:
+        return
+    _put([_encode(_stamp({"process": _process, **fields, "event": event, "level": level}))])
+
+
+def _put(lines: Sequence[str]) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write("\n".join(lines) + "\n")
+        sys.stderr.flush()
 
 
 def accepted(**fields: Any) -> None:
@@ -104,12 +90,12 @@ def accepted(**fields: Any) -> None:
 def replayed(**fields: Any) -> None:
     """A request was repeated with its idempotency key and got its old answer."""
     if _is_info:
-        _log.info("replayed", **fields)
+        _write("replayed", fields)
 
 
 def refused(**fields: Any) -> None:
     """A door refused a request; `code` is the one its sender got."""
-    _log.info("refused", **_tidy(fields))
+    _write("refused", _tidy(fields))
 
 
 def attempted(*, address: str, **fields: Any) -> None:
@@ -118,61 +104,78 @@ def attempted(*, address: str, **fields: Any) -> None:
         _write("attempted", {"address": mask(address), **fields})
 
 
+def attempted_all(attempts: Sequence[dict[str, Any]]) -> None:
+    """Several attempts ended: a line for each, as `attempted` writes it, with few calls of the system."""
+    if not _is_info:
+        return
+    together: list[str] = []
+    size = 0
+    for fields in attempts:
+        line = _encode(_stamp({"process": _process, **fields, "address": mask(fields["address"]), "event": "attempted", "level": "info"}))
+        size += len(line) + 1
+        if size > _ONE_WRITE and together:
+            _put(together)
+            together, size = [], len(line) + 1
+        together.append(line)
+    if together:
+        _put(together)
+
+
 def failed_over(**fields: Any) -> None:
     """Mail leaves a road that fails, or takes nothing, for another one of its route."""
     if _is_info:
-        _log.info("failed_over", **fields)
+        _write("failed_over", fields)
 
 
 def notified(**fields: Any) -> None:
     """A bounce message to a sender is in the queue."""
     if _is_info:
-        _log.info("notified", **fields)
+        _write("notified", fields)
 
 
 def reported(*, address: str, **fields: Any) -> None:
     """A report came back about a recipient, and was acted on."""
     if _is_info:
-        _log.info("reported", address=mask(address), **_tidy(fields))
+        _write("reported", {"address": mask(address), **_tidy(fields)})
 
 
 def engaged(**fields: Any) -> None:
     """A recipient opened a tracked message, followed a link or unsubscribed; or a machine did."""
     if _is_info:
-        _log.info("engaged", **_tidy(fields))
+        _write("engaged", _tidy(fields))
 
 
 def returned(**fields: Any) -> None:
     """Something came back that nothing follows from: an automatic answer, a report about nobody we know."""
     if _is_info:
-        _log.info("returned", **_tidy(fields))
+        _write("returned", _tidy(fields))
 
 
 def placed(**fields: Any) -> None:
     """A placement test found where its mail to a seed landed, or that nobody can tell."""
     if _is_info:
-        _log.info("placed", **_tidy(fields))
+        _write("placed", _tidy(fields))
 
 
 def suppressed(*, address: str, **fields: Any) -> None:
     """An address is on its tenant's suppression list now, because of what came back."""
     if _is_info:
-        _log.info("suppressed", address=mask(address), **fields)
+        _write("suppressed", {"address": mask(address), **fields})
 
 
 def blocked(**fields: Any) -> None:
     """Another system refuses our mail for our own sake: what we send, or from where, has to be looked at."""
-    _log.warning("blocked", **_tidy(fields))
+    _write("blocked", _tidy(fields), "warning")
 
 
 def unusual(what: str, **fields: Any) -> None:
     """A rate left its own history (`found`), or came back (`over`)."""
-    _log.warning("unusual", what=what, **_tidy(fields))
+    _write("unusual", {"what": what, **_tidy(fields)}, "warning")
 
 
 def changed(what: str, **fields: Any) -> None:
     """Somebody changed a key, a domain, a suppression, a site or a message."""
-    _log.info("changed", what=what, **_tidy(fields))
+    _write("changed", {"what": what, **_tidy(fields)})
 
 
 SECURITY_EVENTS: Final = {
@@ -201,17 +204,17 @@ SECURITY_EVENTS: Final = {
 
 def security(what: str, **fields: Any) -> None:
     """Something that an attacker would cause; `what` is one of `SECURITY_EVENTS`."""
-    _log.warning("security", what=what, **_tidy(fields))
+    _write("security", {"what": what, **_tidy(fields)}, "warning")
 
 
 def lifecycle(what: str, **fields: Any) -> None:
     """A process started, stopped, took or lost shards."""
-    _log.info("lifecycle", what=what, **_tidy(fields))
+    _write("lifecycle", {"what": what, **_tidy(fields)})
 
 
 def trouble(what: str, **fields: Any) -> None:
     """Something of ours does not work as it should; mail is safe."""
-    _log.warning("trouble", what=what, **_tidy(fields))
+    _write("trouble", {"what": what, **_tidy(fields)}, "warning")
 
 
 def crashed(what: str, error: BaseException, **fields: Any) -> None:
@@ -222,4 +225,4 @@ def crashed(what: str, error: BaseException, **fields: Any) -> None:
         code = place.tb_frame.f_code
         trace.append(f"{code.co_filename.rpartition('gatepost/')[2]}:{place.tb_lineno} {code.co_name}")
         place = place.tb_next
-    _log.error("crashed", what=what, error=type(error).__name__, trace=trace[-12:], **fields)
+    _write("crashed", {"what": what, "error": type(error).__name__, "trace": trace[-12:], **fields}, "error")

@@ -26,6 +26,13 @@ def reserve() -> None:
         del os.environ["PROMETHEUS_MULTIPROC_DIR"]
 
 
+def forget_process(pid: int) -> None:
+    """Drop the gauges of a process that ended; its counters stay."""
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    for path in Path(folder).glob(f"gauge_live*_{pid}.db") if folder else ():
+        path.unlink(missing_ok=True)
+
+
 def _allocate(path: Path) -> None:
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

@@ -7,6 +7,9 @@ when asked, see `http`.
 """
 
 import os
+from bisect import bisect_left
+from collections import Counter as Counts
+from collections.abc import Sequence
 from typing import Any, Self
 
 from gatepost.observe import metric_files
@@ -15,7 +18,7 @@ metric_files.reserve()
 
 import prometheus_client  # noqa: E402 - it looks at the environment
 from prometheus_client import CollectorRegistry, Gauge, generate_latest  # noqa: E402
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead  # noqa: E402
+from prometheus_client.multiprocess import MultiProcessCollector  # noqa: E402
 
 
 class Counter(prometheus_client.Counter):
@@ -38,6 +41,12 @@ class Histogram(prometheus_client.Histogram):
             return super().labels(*labelvalues, **labelkwargs)
         known: dict[Any, Self] = self.__dict__.setdefault("_known", {})
         return known.get(labelvalues) or known.setdefault(labelvalues, super().labels(*labelvalues))
+
+    def observe_all(self, amounts: Sequence[float]) -> None:
+        """Observe several amounts: each bucket is counted up once."""
+        self._sum.inc(sum(amounts))
+        for at, count in Counts(bisect_left(self._upper_bounds, amount) for amount in amounts).items():
+            self._buckets[at].inc(count)
 
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -111,7 +120,7 @@ team_reports = Counter("gatepost_team_reports_total", "Reports by mail to sender
 relay_list_entries = Counter(
     "gatepost_relay_list_entries_total",
     "Providers' own suppression lists, by relay: entries taken, known, lifted here, held as too many, invalid, or of nobody here; addresses"
-    " told, refused or lifted_there; failed rounds",
+    " told, refused or lifted_there; gone from the list and so lifted here, or gone_held as too many; failed rounds",
     ["relay", "result"],
 )
 relay_list_synced = Gauge(
@@ -144,9 +153,3 @@ def exposition() -> bytes:
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return generate_latest(registry)
-
-
-def forget_process(pid: int) -> None:
-    """Drop the gauges of a process that ended; its counters stay."""
-    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        mark_process_dead(pid)  # type: ignore[no-untyped-call]

@@ -9,16 +9,11 @@ Bugs: a file whose row is not committed after all stays behind.
 """
 
 import secrets
-import sys
 import threading
 from pathlib import Path
 from typing import Protocol
 
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
-
+import zstandard
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -80,23 +75,31 @@ class LocalBlobs:
     def get(self, encoding: str, data: bytes) -> bytes:
         """Read a content back."""
         if encoding == "zstd":
-            return zstd.ZstdDecompressor().decompress(data)
+            return self._decompress(data)
         name, key = data[:_NAME_BYTES], data[_NAME_BYTES:]
         try:
             sealed = self._path(name.decode()).read_bytes()
         except OSError as error:
             raise StorageUnavailable(f"blob store: {error.strerror}") from error
         try:
-            return zstd.decompress(AESGCM(key).decrypt(_NONCE, sealed, name))
+            return self._decompress(AESGCM(key).decrypt(_NONCE, sealed, name))
         except InvalidTag:
             raise SealBroken(f"the blob {name.decode()} was altered") from None
 
+    # A context costs more to make than a small body to pack or unpack: on a virtual machine it asks the processor for its features,
+    # which leaves the machine each time. One for each thread, since two cannot use one at once.
+
     def _compress(self, content: bytes) -> bytes:
-        # a compressor costs as much to make as a small body to compress: one for each thread
-        compressor: zstd.ZstdCompressor | None = getattr(self._local, "compressor", None)
+        compressor: zstandard.ZstdCompressor | None = getattr(self._local, "compressor", None)
         if compressor is None:
-            compressor = self._local.compressor = zstd.ZstdCompressor(level=_LEVEL)
-        return compressor.compress(content, zstd.ZstdCompressor.FLUSH_FRAME)
+            compressor = self._local.compressor = zstandard.ZstdCompressor(level=_LEVEL)
+        return compressor.compress(content)
+
+    def _decompress(self, packed: bytes) -> bytes:
+        decompressor: zstandard.ZstdDecompressor | None = getattr(self._local, "decompressor", None)
+        if decompressor is None:
+            decompressor = self._local.decompressor = zstandard.ZstdDecompressor()
+        return decompressor.decompress(packed)
 
     def _path(self, name: str) -> Path:
         return self._directory / name[:2] / name[2:]

@@ -3,7 +3,8 @@ One statement for many rows, without SQLAlchemy's work for each of them.
 
 Accept and settle write some ten rows a message; building a dictionary of parameters for each costs more than writing it.
 The statement is SQLAlchemy's, compiled once for a dialect, and so are the conversions of its parameters' types.
-Not here: statements that return rows.
+On SQLite they run on the driver's own connection, since what SQLAlchemy does around a statement takes longer than the
+statement; what the driver raises is raised as SQLAlchemy's.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -48,9 +49,40 @@ def execute(conn: Connection, statement: Any, rows: Sequence[Row]) -> None:
         _run(conn, statement, tuple(rows[0]), rows)
 
 
+def read(conn: Connection, statement: sa.TextClause, values: Row) -> Sequence[Any]:
+    """
+    Run a SELECT that is made once and kept, and return its rows as the driver has them.
+
+    Args:
+        values: Of its parameters, by name.
+    """
+    if _has_own_way(conn):
+        found: Sequence[Any] = _on_driver(conn, "execute", statement.text, values).fetchall()
+        return found
+    return conn.execute(statement, values).all()
+
+
 def _run(conn: Connection, statement: Any, names: tuple[str, ...], rows: Sequence[Row]) -> None:
     text, values_of = _prepared(statement, names, conn.dialect)
-    conn.exec_driver_sql(text, [values_of(row) for row in rows])
+    values = [values_of(row) for row in rows]
+    if _has_own_way(conn):
+        _on_driver(conn, "executemany", text, values)
+    else:
+        conn.exec_driver_sql(text, values)
+
+
+def _has_own_way(conn: Connection) -> bool:
+    """Tell whether the driver may be used as it is; the transaction must have begun, since the driver begins none."""
+    return conn.dialect.name == "sqlite" and conn.in_transaction()
+
+
+def _on_driver(conn: Connection, method: str, text: str, values: Any) -> Any:
+    try:
+        return getattr(conn.connection.dbapi_connection, method)(text, values)
+    except conn.dialect.loaded_dbapi.Error as error:
+        raise sa.exc.DBAPIError.instance(
+            text, None, error, conn.dialect.loaded_dbapi.Error, hide_parameters=True, dialect=conn.dialect
+        ) from error
 
 
 @lru_cache(maxsize=100)

@@ -206,7 +206,7 @@ def present(conn: Connection, rows: Sequence[Due]) -> set[tuple[str, int, int]]:
         found = conn.execute(_PRESENT_ON_POSTGRES, values)
     else:
         found = conn.execute(_PRESENT_ON_SQLITE, {"keys": msgspec.json.encode([(row.message_id, row.n) for row in rows]).decode()})
-    return {(message_id, n, attempt) for message_id, n, attempt in found}
+    return {(row[0], row[1], row[2]) for row in found.all()}
 
 
 _PRESENT_ON_SQLITE = sa.text(

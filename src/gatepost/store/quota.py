@@ -200,7 +200,7 @@ def _levels(conn: Connection, resource: str, meter: Meter, subjects: Sequence[st
         statement, wanted["subjects"] = _ON_POSTGRES, list(subjects)
     else:
         statement, wanted["subjects"] = _ON_SQLITE, msgspec.json.encode(subjects).decode()
-    return {subject: Level(used, at) for subject, used, at in conn.execute(statement, wanted)}
+    return {subject: Level(used, at) for subject, used, at in bulk.read(conn, statement, wanted)}
 
 
 _OF_SUBJECTS = "SELECT subject, used, at FROM quota WHERE subject {some} AND resource = :resource AND per = :per AND starts_at = 0"
