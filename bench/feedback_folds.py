@@ -1,7 +1,7 @@
 """
 How much the rules lean on what was read in single mail systems: scores without the words that only one place contains.
 
-Arrives: the corpora, without the portion that is held out. Leaves: one score over all groups of mail systems, each taken with
+Arrives: the corpora, all of them. Leaves: one score over all groups of mail systems, each taken with
 rules that lack the words which stand in that group and in no other: what it would have been had nobody read that group.
 Groups are five folds of systems, or single systems (leave one provider out).
 It is a bound from below: words that a provider documents go as well where only one group has them, and no others are put in
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 
-from bench.feedback import Portion, Score, labelled, portion_of, score_files, system_of
+from bench.feedback import Score, labelled, score_files, system_of
 from gatepost.feedback.letter import open_letter
 from gatepost.mime.parts import read_mail
 from gatepost.policy.classify_rules import Rule, Rules, shipped_rules, stands
@@ -37,7 +37,7 @@ def measure_folds(corpora: Path, group_of: Callable[[str], str] = fold_of, *, do
         group_of: Gives the group of a file: `fold_of`, or `system_of` to leave out one provider at a time.
         documented: Keep the words that stand in the table of documented replies.
     """
-    rows = {name: row for name, row in sorted(labelled(corpora).items()) if portion_of(name) is not Portion.HELD_OUT}
+    rows = dict(sorted(labelled(corpora).items()))
     groups = sorted({group_of(name) for name in rows})
     texts = ["\n".join(_text(corpora, name) for name in rows if group_of(name) == group) for group in groups]
     texts += [documented_text()] if documented else []

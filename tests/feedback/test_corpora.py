@@ -18,19 +18,19 @@ from gatepost.wire.unpacking import Unreadable
 
 CORPORA = Path(__file__).parents[3] / "shared" / "corpora"
 needs_corpora = pytest.mark.skipif(not CORPORA.exists(), reason="the corpora are not part of the project")
-FLOOR = {"recognised": 0.99, "category": 0.95, "hard": 0.94, "recipients": 0.97}
-"""What was reached on the portion for validation, most of whose rest are labels that their own texts contradict."""
+FLOOR = {"recognised": 0.99, "category": 0.95, "hard": 0.95, "recipients": 0.97}
+"""What was reached on the portions that were looked at later; most of the rest are labels that their own texts contradict."""
 
 
 @needs_corpora
 def test_the_goals_hold_where_rules_were_written() -> None:
-    """The mail systems that were looked at meet the goals; validation may not fall behind what was reached. Nothing held out is read here."""
+    """The mail systems that rules were written for meet the goals; those looked at later may not fall behind what was reached."""
     scores = measure(CORPORA)
-    assert set(scores) == {Portion.DEVELOPMENT, Portion.VALIDATION}
     for name in ("recognised", "category", "hard", "recipients"):
         assert scores[Portion.DEVELOPMENT].share(name) >= GOALS[name], name
         assert scores[Portion.VALIDATION].share(name) >= FLOOR[name], name
-    assert [score.false_bounces + score.copies_differ for score in scores.values()] == [0, 0]
+        assert scores[Portion.OPENED].share(name) >= FLOOR[name], name
+    assert [score.false_bounces + score.copies_differ for score in scores.values()] == [0, 0, 0]
 
 
 @needs_corpora

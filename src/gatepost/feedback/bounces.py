@@ -9,6 +9,7 @@ Not here: whether it is a bounce (recognition), what is done about it.
 """
 
 import re
+from dataclasses import replace
 
 from gatepost.domain.feedback import Action, ReportedRecipient
 from gatepost.domain.outcome import Category
@@ -18,7 +19,7 @@ from gatepost.feedback.free_text import Named, name_recipients, text_about, text
 from gatepost.feedback.letter import Letter
 from gatepost.feedback.recognition import is_delay
 from gatepost.feedback.transcript import Said, local_errors, read_transcript, stage_of
-from gatepost.policy.classify import Judgement, Statement, judge
+from gatepost.policy.classify import NO_RULE, Judgement, Statement, judge
 from gatepost.policy.classify_rules import Rules
 from gatepost.policy.classify_text import MAX_TEXT, reply_part
 from gatepost.wire.dsn import DeliveryStatus, RecipientStatus
@@ -77,6 +78,7 @@ def _from_status(
     statements = _statements(letter, one, transcript, action, alone=alone)
     found = judge(statements[:2] if many else statements, rules)
     found = found if many else _softened(letter, one.address, found, rules)
+    found = _decided(one, found, rules)
     return _reported(address, found, one.diagnostic, action or Action.FAILED, one.remote, _other(one))
 
 
@@ -177,6 +179,22 @@ def _softened(letter: Letter, address: str, found: Judgement, rules: Rules | Non
     if reason.category not in _SOFTER:
         return found
     return Judgement(category=reason.category, rule=reason.rule, smtp_code=found.smtp_code, enhanced_code=found.enhanced_code)
+
+
+def _decided(one: RecipientStatus, found: Judgement, rules: Rules | None) -> Judgement:
+    """
+    Ask a third witness where code and words contradict each other: the reporter's own verdict (PowerMTA writes one).
+
+    It read the same words, so it names the reason and proves nothing.
+    """
+    verdict = one.fields.get("x-powermta-bouncecategory", "")
+    if not verdict or found.rule != "words.unknown-contradicted":
+        return found
+    third = judge([Statement(text=verdict)], rules)
+    if third.rule == NO_RULE:
+        return found
+    severity = Severity.SOFT if SEVERITY[third.category] is Severity.HARD else third.severity
+    return replace(third, smtp_code=found.smtp_code, enhanced_code=found.enhanced_code, severity=severity)
 
 
 def _senders(letter: Letter, text: str, recipient: str) -> frozenset[str]:

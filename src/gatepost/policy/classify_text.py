@@ -20,6 +20,9 @@ _CODE_AND_STATUS = re.compile(r"(?<![\d.])([245]\d\d)[-\s:,]{1,3}#?\(?([245]\.\d
 _NAMED_CODE = re.compile(r"(?:error[ _]?code|smtp code|status code|error|code)\s?[:=]?\s?#?([45]\d\d)(?![\d.])", re.IGNORECASE)
 _STATUS = re.compile(r"(?<![\d.])([245]\.\d{1,2}\.\d{1,3})(?![\d]|\.\d)")
 _LEADING = re.compile(r"\s*(?:smtp\s*[;:]\s*)?[<\"'(\[]?\s*([45]\d\d)(?=[\s\-:,.;<\"'#(]|$)", re.IGNORECASE)
+_FIELD_TYPE = re.compile(
+    r"\b((?:reporting|remote|received-from)-mta|dsn-gateway|diagnostic-code|(?:final|original)-recipient): ?(?:dns|smtp|rfc822);"
+)
 _QUOTES = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "\xa0": " ", "‐": "-", "‑": "-", "–": "-"})
 _KNOWN_CODES = frozenset(
     {
@@ -33,7 +36,8 @@ _KNOWN_CODES = frozenset(
 def comparable(text: str) -> str:
     """Give text in lower case, blanks made one, addresses and repeated codes taken out, at most 4,000 characters."""
     cut = text[:MAX_TEXT].translate(_QUOTES)
-    return _BLANKS.sub(" ", _CONTINUED.sub(" ", _ADDRESS.sub("<>", cut))).lower().strip()
+    said = _BLANKS.sub(" ", _CONTINUED.sub(" ", _ADDRESS.sub("<>", cut))).lower().strip()
+    return _FIELD_TYPE.sub(r"\1:", said)  # RFC 3464 §2.1.2: `dns;` is the type of a name, and says nothing about the DNS
 
 
 def reply_code(text: str) -> int | None:
