@@ -8,6 +8,7 @@ runs; where that is not possible the table says so, and the bench goes on. Print
 import argparse
 import json
 import os
+import shutil
 import statistics
 import sys
 import tempfile
@@ -87,11 +88,13 @@ class Bench:
 
     def gatepost_smtp(self, database_url: str = "", size: int = 0, **settings: str) -> Row:
         sink = Sink(self.folder, free_port())
-        peer = Gateway(self.folder, sink.port, database_url=database_url, **settings)
         try:
-            return self._smtp(peer, peer.smtp_port, sink, self.count, size)
+            peer = Gateway(self.folder, sink.port, database_url=database_url, **settings)
+            try:
+                return self._smtp(peer, peer.smtp_port, sink, self.count, size)
+            finally:
+                peer.stop()
         finally:
-            peer.stop()
             sink.stop()
 
     def gatepost_postgres(self) -> Row:
@@ -206,6 +209,7 @@ def main() -> None:
         rows["full queue"] = [million.run(folder, arguments.queued, bench)]
     report({name: medians(found) for name, found in rows.items()}, missing, arguments.rounds)
     server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def report(results: dict[str, Row], missing: dict[str, str], rounds: int) -> None:
