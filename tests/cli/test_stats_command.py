@@ -7,7 +7,7 @@ import pytest
 from tests.cli.test_commands import run, run_json
 
 from gatepost import settings
-from gatepost.app.parts import create_engine
+from gatepost.app.database import create_engine
 from gatepost.clock import SystemClock
 from gatepost.domain.stats import Labels
 from gatepost.store.counting import Deltas

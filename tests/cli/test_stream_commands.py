@@ -9,7 +9,7 @@ from tests.cli.test_commands import run, run_json
 from tests.store.rows import put_message
 
 from gatepost import settings
-from gatepost.app.parts import create_engine
+from gatepost.app.database import create_engine
 from gatepost.clock import SystemClock
 from gatepost.store.opening import open_store
 

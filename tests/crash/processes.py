@@ -160,7 +160,7 @@ class Gateway:
             return [self.process.pid]
         found = []
         with contextlib.suppress(psutil.NoSuchProcess):
-            for child in psutil.Process(self.process.pid).children():
+            for child in psutil.Process(self.process.pid).children(recursive=True):
                 with contextlib.suppress(psutil.NoSuchProcess):
                     line = child.cmdline()
                     if child.status() != psutil.STATUS_ZOMBIE and "_child" in line and role in line:

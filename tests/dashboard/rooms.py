@@ -8,11 +8,13 @@ from gatepost.domain.access import GATEWAY
 from gatepost.domain.address import parse_address
 from gatepost.domain.event import Event, EventType
 from gatepost.domain.flow import FlowState
+from gatepost.domain.placement import Outcome, PlacementResult, PlacementTest
 from gatepost.domain.queue_action import Filter, Kind
+from gatepost.domain.relay_list import ListState
 from gatepost.domain.route import SHARDS
 from gatepost.domain.webhook import HookStatus
-from gatepost.settings import Relay
-from gatepost.store import domain_reports, facts, health, hooks, inbound, queue_actions, roads, shaping
+from gatepost.settings import Relay, RelaySuppressions, Seed
+from gatepost.store import domain_reports, facts, health, hooks, inbound, placement, queue_actions, relay_lists, roads, shaping
 from gatepost.store.health import RelayRow
 from gatepost.store.inbound import Arrived
 from gatepost.tenants.queue_actions import QueueActions
@@ -29,8 +31,15 @@ from tests.store.rows import put_message
 HOSTILE = '"><script>alert(1)</script>'
 """Stands wherever strangers write: pages show it as text."""
 RELAYS = {
-    "main": Relay(url="sendgrid://:k@", rate="14/second", quota="50000/day", price_per_1000=0.4),
+    "main": Relay(url="sendgrid://:k@", rate="14/second", quota="50000/day", price_per_1000=0.4, suppressions=RelaySuppressions(pull=True)),
     "second": Relay(url="smtp://mail.example.net:587"),
+    "failing": Relay(url="ses://AKID:k@eu-west-1", suppressions=RelaySuppressions(pull=True, follow_removals=True)),
+    "held": Relay(url="postmark://:k@", suppressions=RelaySuppressions(pull=True, push=["bounces"], remove=True)),
+    "plain": Relay(url="brevo://:k@"),
+}
+SEEDS = {
+    "ann": Seed(address="seed@gmail.example", url="imaps://seed@127.0.0.1/", secret="x", provider="gmail"),
+    "bob": Seed(address="seed@outlook.example", url="imaps://seed@127.0.0.1/", secret="x"),
 }
 
 _RECORD = """<record><row><source_ip>{ip}</source_ip><count>{count}</count><policy_evaluated><disposition>{disposition}</disposition>
@@ -72,6 +81,8 @@ def furnish(site: Site) -> None:
     _queue(site)
     _returned(site)
     _reports(site)
+    _placement(site)
+    _relay_lists(site)
 
 
 def _webhooks(site: Site) -> None:
@@ -250,3 +261,48 @@ def _reports(site: Site) -> None:
     aggregate, tls = parse_aggregate_report(dmarc_report("reported.example")), parse_tls_report(tls_report("reported.example"))
     site.write(lambda conn: domain_reports.put(conn, "dmarc", "reported.example", "d1", aggregate, now))
     site.write(lambda conn: domain_reports.put(conn, "tls", "reported.example", "t1", tls, now))
+
+
+def _placement(site: Site) -> None:
+    deps, now = site.deps, site.deps.clock.now()
+
+    def test(n: int, outcomes: str) -> PlacementTest:
+        found = {"i": Outcome.INBOX, "s": Outcome.SPAM, "m": Outcome.MISSING, "u": Outcome.UNKNOWN, "w": Outcome.WAITING}
+        results = [
+            PlacementResult(
+                seed=seed, provider=provider, outcome=found[one], message_id=site.ids["receipt"] if n == 0 else None,
+                detail="the mailbox cannot be opened" if one == "u" else "", folder="Junk" if one == "s" else "INBOX" if one == "i" else "",
+                after_ms=4_200 if one in "is" else None, spf="pass" if one in "is" else None, dkim="fail" if one == "s" else "pass",
+                dmarc="pass" if one == "i" else None,
+            )
+            for (seed, provider), one in zip((("ann", "gmail"), ("bob", "outlook"), ("carla", "a.rather.long.provider.example.net")), outcomes, strict=True)
+        ]  # fmt: skip
+        at = now - n * 2 * DAY
+        return PlacementTest(
+            id=ids.new("plc"), tenant_id=deps.default_tenant_id, domain="acme.example", sender="Acme <news@acme.example>",
+            subject=f"Autumn sale {HOSTILE}" if n == 0 else f"Newsletter {n}", marker=f"{n}", created_at=at, deadline_at=at + HOUR,
+            finished_at=None if "w" in outcomes else at + MINUTE, results=tuple(results),
+        )  # fmt: skip
+
+    def write(conn):
+        for n, outcomes in reversed(list(enumerate(("iws", "iis", "ims", "iiu", "iii")))):
+            made = test(n, outcomes)
+            placement.insert(conn, made)
+            site.ids["placement"] = made.id
+
+    site.write(write)
+
+
+def _relay_lists(site: Site) -> None:
+    deps, now = site.deps, site.deps.clock.now()
+    calm = ListState(
+        done_at=now - 20 * MINUTE, full_at=now - 3 * DAY, seen=412, taken=7, known=390, nobody=12, lifted=3, told=58, lifted_there=2, gone=4
+    )
+    failing = ListState(done_at=now - 5 * HOUR, failures=3, error=f"401: the key is not valid {HOSTILE}")
+    held = ListState(done_at=now - HOUR, full_at=now - HOUR, seen=9_120, held={deps.default_tenant_id: 840}, gone_held=120)
+
+    def write(conn):
+        for name, state in (("main", calm), ("failing", failing), ("held", held)):
+            relay_lists.put(conn, name, state, "", now + 40 * MINUTE, now)
+
+    site.write(write)

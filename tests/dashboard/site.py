@@ -44,6 +44,7 @@ class Deps:
     default_tenant_id: str
     routing: Any = None
     probe_relay: Any = None
+    placement: Any = None
 
 
 class Site:

@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import CDPSession, Page, expect
 
+from tests.dashboard.accessible import violations
 from tests.dashboard.conftest import OpenPage, fill
 from tests.dashboard.site import Site, running_site
 from tests.dashboard.team import EMAILS, HEADERS, PASSWORD, gather, invite, links_of, set_up
@@ -202,8 +202,8 @@ def test_everybody_can_use_every_page_of_people(team: Site, open_page: OpenPage,
 
     def look(path: str) -> None:
         page.goto(named(team) + path.format(**team.ids), wait_until="load")
-        results = Axe().run(page, options={"iframes": False}).response
-        found.extend(f"{path}: {one['id']}: {one['nodes'][0]['html'][:120]}" for one in results["violations"] if one["impact"] != "minor")
+        results = violations(page, iframes=False)
+        found.extend(f"{path}: {one['id']}: {one['nodes'][0]['html'][:120]}" for one in results if one["impact"] != "minor")
         if is_scrolled_sideways(page):
             found.append(f"{path}: scrolls sideways")
 
@@ -215,7 +215,7 @@ def test_everybody_can_use_every_page_of_people(team: Site, open_page: OpenPage,
     page.goto(f"{named(team)}/people")
     page.locator("summary", has_text="More").nth(1).click()
     expect(page.get_by_role("button", name="Remove")).to_be_in_viewport(ratio=1)
-    found += [one["id"] for one in Axe().run(page, options={"iframes": False}).response["violations"] if one["impact"] != "minor"]
+    found += [one["id"] for one in violations(page, iframes=False) if one["impact"] != "minor"]
     assert found == []
     open_page.complaints.clear()  # the wrong link's own 404
 

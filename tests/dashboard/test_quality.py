@@ -4,9 +4,9 @@ import time
 
 import httpx
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 
+from tests.dashboard.accessible import violations
 from tests.dashboard.conftest import OpenPage
 from tests.dashboard.site import Site
 
@@ -25,8 +25,8 @@ def test_everybody_can_use_every_page(site: Site, open_page: OpenPage, theme: st
     found = []
     for name, path in PAGES.items():
         page.goto(site.url + path.format(**site.ids), wait_until="load")
-        results = Axe().run(page, options={"iframes": False}).response
-        found += [f"{name}: {one['id']}: {one['nodes'][0]['html'][:120]}" for one in results["violations"] if one["impact"] != "minor"]
+        results = violations(page, iframes=False)
+        found += [f"{name}: {one['id']}: {one['nodes'][0]['html'][:120]}" for one in results if one["impact"] != "minor"]
     assert found == []
     open_page.complaints.clear()  # the error page's own 404
 
@@ -43,7 +43,7 @@ def test_an_open_dialog_and_an_open_menu_are_accessible_too(site: Site, open_pag
 
 def serious(page: Page) -> list[str]:
     """List what axe finds."""
-    return [one["id"] for one in Axe().run(page, options={"iframes": False}).response["violations"] if one["impact"] != "minor"]
+    return [one["id"] for one in violations(page, iframes=False) if one["impact"] != "minor"]
 
 
 @pytest.mark.parametrize("name", ["inbox", "message", "queue", "login"])

@@ -16,7 +16,8 @@ from typing import Any, Self
 import psutil
 
 from gatepost import settings
-from gatepost.app.parts import create_domains, create_engine
+from gatepost.app.database import create_engine
+from gatepost.app.parts import create_domains
 from gatepost.clock import SystemClock
 from gatepost.domain.access import GATEWAY
 from gatepost.domain.tenant import KeyMode
@@ -137,7 +138,7 @@ class Serving:
     def children(self, role: str = "") -> list[int]:
         """Return the pids of the children, all or those of a role."""
         with contextlib.suppress(psutil.NoSuchProcess):
-            found = psutil.Process(self.process.pid).children()
+            found = psutil.Process(self.process.pid).children(recursive=True)
             return [child.pid for child in found if "_child" in child.cmdline() and (not role or role in child.cmdline())]
         return []
 

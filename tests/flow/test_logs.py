@@ -9,7 +9,7 @@ import smtplib
 import pytest
 
 from gatepost import settings
-from gatepost.app.parts import create_engine
+from gatepost.app.database import create_engine
 from gatepost.clock import SystemClock
 from gatepost.domain.access import GATEWAY, Restrictions, Scope
 from gatepost.domain.tenant import KeyMode

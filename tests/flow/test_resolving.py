@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from gatepost.clock import DAY, HOUR
 from gatepost.dispatch import resolving
 from gatepost.dispatch.ports import Unresolved
@@ -15,6 +17,12 @@ from gatepost.testing.fake_dns import SERVFAIL, FakeResolver
 
 SITES = load()
 GOOGLE = {"MX": ["1 aspmx.l.google.com", "5 alt1.aspmx.l.google.com"]}
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """On a busy machine a thousand rows may take longer than a delivery would wait for them; what waiting does has tests of its own."""
+    monkeypatch.setattr(resolving, "_PATIENCE_S", 60.0)
 
 
 class House:

@@ -9,7 +9,7 @@ from pathlib import Path
 import dkim
 
 from gatepost import settings
-from gatepost.app.parts import create_engine
+from gatepost.app.database import create_engine
 from gatepost.clock import SystemClock
 from gatepost.domain.access import GATEWAY
 from gatepost.net.dns import NoDomain

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from gatepost.serve.notify import notify
 from tests.flow.serving import Serving, gatepost, prepare, until
 
 _LONG_LEASES = "workers.lease_s=600"
@@ -45,6 +46,23 @@ def test_a_killed_dispatch_process_is_replaced_and_mail_goes_on(data: Path, key:
         second = serving.send(key)
         until(lambda: serving.status_of(key, second) == "delivered")
         assert serving.children("dispatch") != [old]
+
+
+def test_a_killed_nursery_takes_its_children_along_and_the_gateway_goes_on(data: Path, key: str) -> None:
+    """SIGKILL of the process that children are forked from: they die with it, new ones are started as programs, mail goes on."""
+    with Serving(data, _LONG_LEASES, f"http.listen=127.0.0.1:{_free_port()}") as serving:
+        old = serving.children()
+        nurseries = {psutil.Process(pid).ppid() for pid in old}
+        assert len(nurseries) == 1
+        os.kill(nurseries.pop(), signal.SIGKILL)
+        until(lambda: len(set(serving.children()) - set(old)) == 2)
+        until(lambda: serving.ask("GET", "/readyz")[0] == 200)
+        message_id = serving.send(key)
+        until(lambda: serving.status_of(key, message_id) == "delivered")
+        assert not [pid for pid in old if psutil.pid_exists(pid)]
+        assert {psutil.Process(pid).ppid() for pid in serving.children()} == {serving.process.pid}
+        serving.process.send_signal(signal.SIGTERM)
+        assert serving.process.wait(25) == 0
 
 
 def test_a_killed_door_is_replaced_on_the_same_port(data: Path, key: str) -> None:
@@ -130,14 +148,24 @@ def test_systemd_is_told_when_it_is_ready_and_when_it_stops(data: Path, tmp_path
     """sd_notify: READY=1 once the doors are open, WATCHDOG=1 in time, STOPPING=1 at the end."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bus:
         bus.bind(str(tmp_path / "n"))
-        bus.settimeout(15)
-        with Serving(data, NOTIFY_SOCKET=str(tmp_path / "n"), WATCHDOG_USEC="1000000") as serving:
+        bus.settimeout(60)
+        with Serving(data, is_ready=False, NOTIFY_SOCKET=str(tmp_path / "n"), WATCHDOG_USEC="1000000") as serving:
             heard = set()
             while not {b"READY=1", b"WATCHDOG=1"} <= heard:
                 heard.add(bus.recv(100))
             serving.process.send_signal(signal.SIGTERM)
             while bus.recv(100) != b"STOPPING=1":
                 pass
+
+
+def test_the_beat_never_waits_for_whoever_hears_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the buffer of systemd's socket full, beats are dropped; the supervisor goes on."""
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "n"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bus:
+        bus.bind(str(tmp_path / "n"))
+        for _ in range(2000):  # more than any system's queue of datagrams
+            notify("WATCHDOG=1")
+        assert bus.recv(100) == b"WATCHDOG=1"
 
 
 def test_the_operator_reads_where_it_listens_and_that_nothing_leaves(serving: Serving) -> None:

@@ -240,7 +240,7 @@ def test_a_mailbox_that_cannot_be_read_makes_no_mail_missing(make_engine, doveco
         found = await bench.result(test)
         assert found.outcome is Outcome.UNKNOWN
         assert "cannot be read: no connection" in found.detail
-        summary = await house.engine.read(lambda conn: placement.summary(conn, "ten_a", "acme.example", NOW, house.clock.now() + 1))
+        summary = await house.engine.read(lambda conn: placement.summary(conn, "ten_a", ["acme.example"], NOW, house.clock.now() + 1))
         assert (summary.total.unknown, summary.total.measured, summary.total.rate(Outcome.INBOX)) == (1, 0, None)
 
     run_bench(make_engine, broken, work)
@@ -346,7 +346,7 @@ def test_rates_are_of_what_was_measured_in_the_span(make_engine):
             put(conn, NOW, "gmail", Outcome.SPAM, domain="other.example")
 
         await house.engine.write(fill)
-        found = await house.engine.read(lambda conn: placement.summary(conn, "ten_a", "acme.example", NOW, NOW + 10))
+        found = await house.engine.read(lambda conn: placement.summary(conn, "ten_a", ["acme.example"], NOW, NOW + 10))
         gmail = dict(found.providers)["gmail"]
         assert (found.tests, [name for name, _ in found.providers]) == (12, ["gmail", "gmx"])
         assert (gmail.inbox, gmail.spam, gmail.missing, gmail.unknown, gmail.median_ms) == (8, 1, 1, 1, 4_000)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from click.testing import CliRunner
 
 from gatepost.cli import main
@@ -20,6 +19,7 @@ from gatepost.store import scores, team_reports, unusual
 from gatepost.store.counting import Deltas, Labels
 from gatepost.store.scores import ScoreRow
 from gatepost.tenants.team_reports import LINK
+from tests.dashboard.accessible import violations
 from tests.dashboard.conftest import browser, open_page  # noqa: F401 - fixtures
 from tests.dashboard.site import running_site
 from tests.dashboard.team import EMAILS, set_up, token_of
@@ -171,7 +171,7 @@ def test_a_domains_page_shows_score_trend_and_reason(site, open_page, width, the
     box = line.locator("polyline").bounding_box()
     assert box["width"] > 200
     assert box["height"] > 2
-    assert [one["id"] for one in Axe().run(page).response["violations"] if one["impact"] != "minor"] == []
+    assert [one["id"] for one in violations(page) if one["impact"] != "minor"] == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 

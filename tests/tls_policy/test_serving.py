@@ -4,7 +4,7 @@ import asyncio
 import threading
 from typing import Self
 
-from gatepost.app.parts import create_engine
+from gatepost.app.database import create_engine
 from gatepost.clock import SystemClock
 from gatepost.policy.quota import day_of
 from gatepost.settings import load

@@ -1,10 +1,10 @@
 """The recipient's page in Debian's Chromium: without script, in both themes, on a narrow screen, by keyboard."""
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 
 from gatepost.clock import DAY, SystemClock
 from gatepost.wire.tracking_token import TokenKind
+from tests.dashboard.accessible import violations
 from tests.dashboard.conftest import browser, open_page  # noqa: F401 - fixtures
 from tests.doors.http_rig import TOKENS, message, running_door
 
@@ -62,7 +62,7 @@ def test_the_keyboard_is_enough(rig, page_of, open_page):  # noqa: F811
 def test_everybody_can_read_it(page_of, open_page, theme, width):  # noqa: F811
     """axe-core finds nothing, contrast included; nothing is wider than the screen; nothing is asked of anybody else."""
     page = open_page(page_of(f"{'long-name-' * 5}@{'very-long-domain-' * 3}example.net"), theme=theme, width=width)
-    assert Axe().run(page).response["violations"] == []
+    assert violations(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate("getComputedStyle(document.querySelector('main')).borderTopLeftRadius") == "6px"  # the style is let in by its hash
     assert page.evaluate("performance.getEntriesByType('resource').filter(one => !one.name.endsWith('/favicon.ico')).length") == 0

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from gatepost.app.secrets import master_keys, unsealed
 from gatepost.bounce_messages import BounceMessages
 from gatepost.clock import Clock
 from gatepost.domain import route as routes
@@ -25,7 +24,6 @@ from gatepost.policy.sites import InvalidSites, Sites
 from gatepost.policy.sites import load as load_sites
 from gatepost.policy.suppressing import SuppressRules
 from gatepost.settings import InvalidSettings, Loaded, Relay, Settings
-from gatepost.store import opening
 from gatepost.store.blobs import Blobs, LocalBlobs
 from gatepost.store.engine import Engine
 from gatepost.suppressing import Suppressing
@@ -39,22 +37,6 @@ if TYPE_CHECKING:
     from gatepost.screening.screener import Screener, StandingSource
 
 _HOSTNAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
-
-
-def create_engine(loaded: Loaded) -> Engine:
-    """
-    Make the database engine that the settings ask for; nothing is opened yet.
-
-    Raises:
-        InvalidSettings: `database.url` is neither empty nor a PostgreSQL URL.
-        LibraryTooOld: The SQLite library is not safe.
-        MasterKeyRefused: The master key that the settings give is none.
-    """
-    database = unsealed(loaded).settings.database
-    try:
-        return opening.create_engine(database.url, loaded.data_dir, database.pool_size, master_keys(loaded))
-    except ValueError as error:
-        raise InvalidSettings(str(error)) from error
 
 
 def create_blobs(loaded: Loaded) -> Blobs:

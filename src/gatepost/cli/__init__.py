@@ -29,6 +29,7 @@ _COMMANDS = {
     "relay": "List relays; ask one whether it would take mail.",
     "tls-policy": "Show what recipients' domains ask of TLS.",
     "feedback": "Say what mail that came back means.",
+    "returned": "List what came back and led to nothing; read it once more.",
     "placement": "Test whether mail lands in inboxes.",
     "suppression": "Add, list and remove suppressed addresses.",
     "webhook": "Make, list, change and try webhooks; send events again.",

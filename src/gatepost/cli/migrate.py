@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from gatepost.app import parts
+from gatepost.app.database import create_engine
 from gatepost.cli.options import json_option, load, store_options
 from gatepost.cli.output import failing_clearly, print_json
 from gatepost.clock import SystemClock
@@ -29,7 +29,7 @@ def command(*, data: Path, flags: dict[str, Any], as_json: bool) -> None:
 
 
 async def _migrate(data: Path, flags: dict[str, Any]) -> tuple[str | None, str]:
-    engine = parts.create_engine(load(data, flags))
+    engine = create_engine(load(data, flags))
     try:
         revisions = await engine.write(migrate)
         await open_store(engine, SystemClock())

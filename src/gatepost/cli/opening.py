@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gatepost.app import parts
+from gatepost.app.database import create_engine
 from gatepost.app.secrets import unsealed
 from gatepost.cli.options import load
 from gatepost.clock import Clock, SystemClock
@@ -78,7 +78,7 @@ async def opened(data: Path, flags: dict[str, Any], tenant: str | None = None) -
     maillog.configure(level="error", mask_addresses=loaded.settings.log.mask_addresses, process="cli")
     clock = SystemClock()
     loaded = unsealed(loaded)
-    engine = parts.create_engine(loaded)
+    engine = create_engine(loaded)
     try:
         tenant_id = await open_store(engine, clock)
         if tenant is not None:

@@ -7,18 +7,19 @@ With `--json` standard output holds exactly one JSON document, a refusal include
 import datetime as dt
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import click
 import msgspec
-from rich.console import Console
-from rich.table import Table
 
 from gatepost.clock import Instant
 from gatepost.domain.errors import CATALOGUE, Refused
 from gatepost.settings import InvalidSettings
 from gatepost.store.errors import KeyLost, MasterKeyRefused, SchemaOutdated, SealBroken, StorageUnavailable, UnsafeDurability
 from gatepost.store.sqlite import LibraryTooOld
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -107,14 +108,18 @@ def print_json(value: Any) -> None:
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
     """Print a table; words that are statuses get their colour."""
+    from rich.table import Table  # noqa: PLC0415 - most commands print none
+
     table = Table(*headings, title=title, title_justify="left", header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for row in rows:
         table.add_row(*[_cell(value) for value in row])
     console().print(table)
 
 
-def console() -> Console:
+def console() -> "Console":
     """Return the terminal; output into a pipe is not cut to a width."""
+    from rich.console import Console  # noqa: PLC0415 - see print_table
+
     found = Console(highlight=False, soft_wrap=False)
     return found if found.is_terminal else Console(highlight=False, width=200)
 

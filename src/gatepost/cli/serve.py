@@ -10,6 +10,7 @@ from gatepost.cli.options import load, store_options
 from gatepost.cli.output import Failure, failing_clearly
 from gatepost.observe import maillog
 from gatepost.serve.lock import AlreadyServed
+from gatepost.serve.nursery import Nursery, open_nursery
 from gatepost.serve.supervisor import CannotServe, Supervisor
 from gatepost.settings import Loaded
 
@@ -22,16 +23,20 @@ def command(*, data: Path, flags: dict[str, Any]) -> None:
     loaded = load(data, flags)
     log = loaded.settings.log
     maillog.configure(level=log.level, mask_addresses=log.mask_addresses, process="supervisor")
+    nursery = open_nursery(loaded.data_dir, flags)
     try:
-        asyncio.run(_serve(loaded, flags))
+        asyncio.run(_serve(loaded, flags, nursery))
     except AlreadyServed as error:
         raise Failure("already_served", str(error)) from None
     except CannotServe as error:
         raise Failure("cannot_serve", str(error)) from None
+    finally:
+        if nursery is not None:
+            nursery.close()
 
 
-async def _serve(loaded: Loaded, flags: dict[str, Any]) -> None:
-    await Supervisor(loaded, written(flags), _announce).run()
+async def _serve(loaded: Loaded, flags: dict[str, Any], nursery: Nursery | None) -> None:
+    await Supervisor(loaded, written(flags), _announce, nursery).run()
 
 
 def written(flags: dict[str, Any]) -> list[str]:

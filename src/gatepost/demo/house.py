@@ -28,7 +28,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from gatepost import settings
-from gatepost.app.parts import create_domains, create_engine
+from gatepost.app.database import create_engine
+from gatepost.app.parts import create_domains
 from gatepost.clock import SystemClock
 from gatepost.domain.access import GATEWAY
 from gatepost.domain.tenant import KeyMode

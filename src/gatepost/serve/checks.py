@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from gatepost import __version__, settings
+from gatepost.app.database import create_engine
 from gatepost.app.encryption import certificate_places, create_certificates
 from gatepost.app.listening import CannotListen, bind
-from gatepost.app.parts import create_engine, create_resolver, listen_address, with_hostnames
+from gatepost.app.parts import create_resolver, listen_address, with_hostnames
 from gatepost.app.secrets import master_keys, unsealed
 from gatepost.clock import DAY, SystemClock
 from gatepost.domain.route import RoadKind, roads_of

@@ -3,15 +3,18 @@
 import os
 import socket
 
+_PATIENCE_S = 1.0
+
 
 def notify(state: str) -> None:
-    """Send a state such as `READY=1`; never fails."""
+    """Send a state such as `READY=1`; never fails, and never waits long: a beat is not worth a wait, since another one follows."""
     path = os.environ.get("NOTIFY_SOCKET", "")
     if not path:
         return
     address = "\0" + path[1:] if path.startswith("@") else path
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+            sock.settimeout(0 if state == "WATCHDOG=1" else _PATIENCE_S)
             sock.connect(address)
             sock.sendall(state.encode())
     except OSError:

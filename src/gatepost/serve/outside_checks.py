@@ -9,7 +9,8 @@ Not here: one domain in full (`gatepost doctor --domain`), this machine itself (
 import asyncio
 from collections.abc import Iterable
 
-from gatepost.app.parts import create_couriers, create_engine, with_hostnames
+from gatepost.app.database import create_engine
+from gatepost.app.parts import create_couriers, with_hostnames
 from gatepost.app.watching import create_lookup
 from gatepost.clock import SystemClock
 from gatepost.domain.health import Check, CheckStatus, worst

@@ -23,14 +23,15 @@ from pathlib import Path
 import msgspec
 
 from gatepost import ids
-from gatepost.app.parts import create_engine
+from gatepost.app.database import create_engine
 from gatepost.clock import Clock, SystemClock
 from gatepost.domain.errors import Refused
 from gatepost.domain.person import Purpose
-from gatepost.observe import maillog, metrics
+from gatepost.observe import maillog, metric_files
 from gatepost.serve.child import EXIT_FATAL, Report
 from gatepost.serve.lock import DataLock
 from gatepost.serve.notify import notify, watchdog_s
+from gatepost.serve.nursery import Nursery, NurseryGone, Running
 from gatepost.settings import Loaded, Settings
 from gatepost.store import leases, opening
 from gatepost.store.engine import Engine
@@ -56,7 +57,7 @@ class _Child:
     """One place for a child process, whichever process fills it."""
 
     role: str
-    process: asyncio.subprocess.Process | None = None
+    process: Running | None = None
     node_id: str = ""
     report: Report | None = None
     started_at: float = 0.0
@@ -68,13 +69,22 @@ class _Child:
 class Supervisor:
     """Starts children, keeps them running, and stops them."""
 
-    def __init__(self, loaded: Loaded, flags: list[str], announce: Callable[[list[str]], None], clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        loaded: Loaded,
+        flags: list[str],
+        announce: Callable[[list[str]], None],
+        nursery: Nursery | None = None,
+        clock: Clock | None = None,
+    ) -> None:
         """
         Args:
             flags: The `--set` options, as given, for the children.
             announce: Called with what the operator should read once everything runs.
+            nursery: Makes the children; without it, and after it ended, they are started as programs.
         """
         self._loaded = loaded
+        self._nursery = nursery
         self._flags = flags
         self._announce = announce
         self._clock = clock or SystemClock()
@@ -219,22 +229,30 @@ class Supervisor:
         finally:
             os.close(writer)
         if self._stopping.is_set():  # the signal came before there was a process to pass it to
-            child.process.terminate()
+            child.process.send_signal(signal.SIGTERM)
         listening = asyncio.create_task(self._listen(child, reader))
         code = await child.process.wait()
         await listening
         await self._clean_up(child, child.process.pid, code)
 
-    async def _spawn(self, child: _Child, writer: int) -> asyncio.subprocess.Process:
+    async def _spawn(self, child: _Child, writer: int) -> Running:
         assert self._lock is not None
+        # the children hold the lock too: while one of them lives, no other supervisor starts
+        handles = (writer, self._lock.handle)
+        if self._nursery is not None:
+            metrics_dir = os.environ["PROMETHEUS_MULTIPROC_DIR"]
+            try:
+                return await self._nursery.start(child.role, node_id=child.node_id, metrics_dir=metrics_dir, handles=handles)
+            except NurseryGone:
+                maillog.trouble("the nursery ended; children are started as programs now")
+                self._nursery = None
         arguments = ["_child", child.role, "--data", str(self._loaded.data_dir), "--report-fd", str(writer), "--parent", str(os.getpid())]
         arguments += ["--node", child.node_id] if child.node_id else []
         arguments += [part for flag in self._flags for part in ("--set", flag)]
-        # the children hold the lock too: while one of them lives, no other supervisor starts
         return await asyncio.create_subprocess_exec(
             sys.executable, "-m", "gatepost", *arguments,
             stdin=asyncio.subprocess.DEVNULL,
-            pass_fds=(writer, self._lock.handle),
+            pass_fds=handles,
             process_group=0,  # Ctrl-C is for the supervisor, which then stops them in order
         )  # fmt: skip
 
@@ -271,7 +289,7 @@ class Supervisor:
 
     async def _clean_up(self, child: _Child, pid: int, code: int) -> None:
         child.process = None
-        metrics.forget_process(pid)
+        metric_files.forget_process(pid)
         if not self._stopping.is_set() and code != EXIT_FATAL:
             maillog.trouble("a child ended", role=child.role, pid=pid, code=code, node=child.node_id or None)
         if child.node_id and code != 0 and self._engine is not None:
