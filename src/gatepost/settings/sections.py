@@ -383,7 +383,8 @@ class Feedback(Section, frozen=True):
     keep_lifted_days: Annotated[
         int,
         Meta(
-            ge=30, le=3650,
+            ge=30,
+            le=3650,
             description="how long it is remembered that a person lifted a suppression after a provider's list last said the opposite",
         ),
     ] = 180
