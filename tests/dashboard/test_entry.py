@@ -310,7 +310,7 @@ def test_a_link_is_used_once_and_its_secret_stands_in_no_log(
     team: Site, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even when the page fails."""
-    for name in ("_log", "_is_masked", "_is_info"):  # put back afterwards
+    for name in ("_least", "_is_masked", "_is_info", "_process"):  # put back afterwards
         monkeypatch.setattr(maillog, name, getattr(maillog, name))
     maillog.configure(level="debug", mask_addresses=True, process="test")
     token = invite(team, "eve@acme.example", "viewer")

@@ -349,7 +349,7 @@ def test_no_token_stands_in_the_log(sqlite, provider, capfd, monkeypatch):
         for secret in (query["code"], query["state"], ticket, CLIENT_SECRET, PASSWORD, "eyJ"):
             assert secret not in output
 
-    for name in ("_log", "_is_masked", "_is_info"):  # put back afterwards
+    for name in ("_least", "_is_masked", "_is_info", "_process"):  # put back afterwards
         monkeypatch.setattr(maillog, name, getattr(maillog, name))
     maillog.configure(level="debug", mask_addresses=True, process="test")
     in_house(sqlite, work)
