@@ -17,6 +17,7 @@ from email.message import Message
 
 from gatepost.mime.fields import Field, MalformedHeader, read_fields
 from gatepost.mime.headers import KNOWN_CHARSET, decode_text
+from gatepost.mime.parse import filename_of
 from gatepost.settings import Limits
 
 _LIMITS = Limits(header_bytes=1_000_000, headers=2_000)
@@ -154,7 +155,7 @@ def _body(content: bytes) -> tuple[str | None, str | None, tuple[File, ...]]:
     files = []
     for leaf in _leaves(email.message_from_bytes(content, policy=email.policy.compat32)):
         kind, disposition = leaf.get_content_type(), _disposition(leaf)
-        is_text = disposition != "attachment" and not leaf.get_filename()
+        is_text = disposition != "attachment" and not filename_of(leaf)
         if is_text and text is None and kind == "text/plain":
             text = _decoded(leaf)
         elif is_text and html is None and kind == "text/html":
@@ -177,7 +178,7 @@ def _leaves(message: Message) -> Iterator[Message]:
 
 def _file(leaf: Message, kind: str, disposition: str) -> File:
     content_id = str(leaf.get("Content-ID", "")).strip().strip("<>")
-    name = decode_text(leaf.get_filename() or "") or _invented_name(kind)
+    name = filename_of(leaf) or _invented_name(kind)
     is_inline = bool(content_id) and disposition != "attachment"
     return File(name=name, content_type=_full_type(leaf, kind), content=_bytes(leaf), content_id=content_id, is_inline=is_inline)
 

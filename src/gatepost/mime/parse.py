@@ -165,7 +165,7 @@ def _attachment(index: int, leaf: Message, kind: str, disposition: str) -> Parse
     content_id = str(leaf.get("Content-ID", "")).strip().strip("<>")
     return ParsedAttachment(
         index=index,
-        filename=_filename(leaf),
+        filename=filename_of(leaf),
         content_type=kind,
         size=len(_bytes(leaf)),
         content_id=content_id or None,
@@ -173,8 +173,8 @@ def _attachment(index: int, leaf: Message, kind: str, disposition: str) -> Parse
     )
 
 
-def _filename(leaf: Message) -> str:
-    """Read the file's name, the RFC 2231 form first."""
+def filename_of(leaf: Message) -> str:
+    """Read the name of a part's file, the RFC 2231 form first; empty where there is none that can be read."""
     try:
         for header in ("Content-Disposition", "Content-Type"):
             name = _parameter(leaf, header, "filename" if header == "Content-Disposition" else "name")
@@ -189,7 +189,8 @@ def _parameter(leaf: Message, header: str, name: str) -> str:
     params = leaf.get_params([], header)
     values = [value for key, value in params[1:] if key.lower().rstrip("*") == name]
     best = next((value for value in values if isinstance(value, tuple)), values[0] if values else "")
-    return email.utils.collapse_rfc2231_value(best)
+    # what is plain has lost its quotes already: a second time would take <> and quotes for marks that are part of the name
+    return email.utils.collapse_rfc2231_value(best) if isinstance(best, tuple) else best
 
 
 def _disposition(leaf: Message) -> str:
