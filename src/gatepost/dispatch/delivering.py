@@ -119,7 +119,8 @@ class Delivering:
             return await courier.deliver(_batch(group, content, permit, road, self._patience_s(group)))
         outcomes: dict[int, Outcome] = {}
         for row in group.rows:  # one by one: each has a return path of its own
-            batch = _batch(replace(group, rows=[row]), content, permit, road, self._patience_s(group))
+            one = replace(group, rows=[row])
+            batch = _batch(one, content, permit, road, self._patience_s(one))
             path = self._return_paths.address_for(material.id, row.n, material.from_domain, self._clock.now())
             outcomes |= await courier.deliver(msgspec.structs.replace(batch, envelope_from=path))
         return outcomes
@@ -133,7 +134,8 @@ class Delivering:
         for row in group.rows:
             now = self._clock.now()
             content = render(tracked.content_for(row.n, now), signers, now=now, received=received)
-            batch = _batch(replace(group, rows=[row]), content, permit, road, self._patience_s(group))
+            one = replace(group, rows=[row])
+            batch = _batch(one, content, permit, road, self._patience_s(one))
             if self._return_paths is not None and material.envelope_from and self._comes_back(road):
                 path = self._return_paths.address_for(material.id, row.n, material.from_domain, now)
                 batch = msgspec.structs.replace(batch, envelope_from=path)
