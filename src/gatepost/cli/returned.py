@@ -9,7 +9,6 @@ import msgspec
 from gatepost.cli.opening import Opened, run_with_store
 from gatepost.cli.options import json_option, store_options
 from gatepost.cli.output import failing_clearly, moment, print_json, print_table
-from gatepost.domain.errors import Refused
 from gatepost.http.v1.returned import write
 from gatepost.returns.aside import AsideRegister, heading_of
 from gatepost.store.inbound import ASIDE, Aside
@@ -50,9 +49,7 @@ def _row(row: Aside) -> tuple[str, ...]:
 def show(returned_id: str, *, is_raw: bool, data: Path, flags: dict[str, Any], as_json: bool) -> None:
     """Show one."""
     if is_raw:
-        found = run_with_store(data, flags, lambda store: _register(store).look(returned_id, by=store.actor))
-        if not found.is_open:
-            raise Refused("not_found", "it was sealed by a key that is gone")
+        found = run_with_store(data, flags, lambda store: _register(store).source(returned_id, by=store.actor))
         click.echo(found.body, nl=False)
         return
     row = run_with_store(data, flags, lambda store: _register(store).find(returned_id))

@@ -13,6 +13,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
+from gatepost import ids
 from gatepost.clock import Clock, Instant
 from gatepost.domain.access import Actor
 from gatepost.domain.errors import Refused
@@ -88,7 +89,8 @@ class AsideRegister:
             Refused: not_found.
             StorageUnavailable: The database cannot be used now.
         """
-        found = await self._engine.read(lambda conn: inbound.get_aside(conn, inbound_id))
+        checked = _checked(inbound_id)
+        found = await self._engine.read(lambda conn: inbound.get_aside(conn, checked))
         if found is None:
             raise _missing()
         return found
@@ -101,15 +103,29 @@ class AsideRegister:
             Refused: not_found.
             StorageUnavailable: The database cannot be used now.
         """
+        checked = _checked(inbound_id)
 
         def run(conn: Connection, now: Instant) -> Aside:
-            found = inbound.get_aside(conn, inbound_id)
+            found = inbound.get_aside(conn, checked)
             if found is None:
                 raise _missing()
             audit.append(conn, by, audit.Change(action="returned.viewed", object_id=inbound_id, tenant_id=None), now)
             return found
 
         return await self._engine.write(partial(run, now=self._clock.now()))
+
+    async def source(self, inbound_id: str, *, by: Actor) -> Aside:
+        """
+        Open one to hand its bytes out, as they came; the audit log says who did.
+
+        Raises:
+            Refused: not_found, also where it cannot be opened any more.
+            StorageUnavailable: The database cannot be used now.
+        """
+        found = await self.look(inbound_id, by=by)
+        if not found.is_open:
+            raise Refused("not_found", "it was sealed by a key that is gone")
+        return found
 
     async def work_again(self, inbound_id: str, *, by: Actor) -> None:
         """
@@ -133,13 +149,21 @@ class AsideRegister:
         await self._change(inbound_id, "returned.removed", by, self._clock.now(), inbound.forget_aside)
 
     async def _change(self, inbound_id: str, action: str, by: Actor, now: Instant, work: Callable[[Connection, str], bool]) -> None:
+        checked = _checked(inbound_id)
+
         def run(conn: Connection) -> None:
-            if not work(conn, inbound_id):
+            if not work(conn, checked):
                 raise _missing()
             audit.append(conn, by, audit.Change(action=action, object_id=inbound_id, tenant_id=None), now)
 
         await self._engine.write(run)
         maillog.changed(action.replace(".", "_"), id=inbound_id, by=by.id)
+
+
+def _checked(inbound_id: str) -> str:
+    if not ids.is_valid(inbound_id, "inb"):
+        raise _missing()
+    return inbound_id
 
 
 def _missing() -> Refused:

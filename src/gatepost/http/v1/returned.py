@@ -10,10 +10,9 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
-from gatepost import ids
 from gatepost.clock import iso
 from gatepost.domain.access import Scope
-from gatepost.domain.errors import Fault, Refused, invalid
+from gatepost.domain.errors import Fault, invalid
 from gatepost.http import paging
 from gatepost.http.exchange import NO_CONTENT, Answer, Endpoint, Parameter, Request, as_json
 from gatepost.returns.aside import AsideRegister, heading_of
@@ -72,9 +71,7 @@ async def get(request: Request) -> Answer:
 
 async def raw(request: Request) -> Answer:
     """Return one as it came; the audit log tells who looked."""
-    found = await _register(request).look(_id(request), by=request.caller.actor)
-    if not found.is_open:
-        raise Refused("not_found", "it was sealed by a key that is gone")
+    found = await _register(request).source(_id(request), by=request.caller.actor)
     return Answer(200, found.body, b"message/rfc822" if found.kind == "mail" else b"application/octet-stream", _SAFE)
 
 
@@ -105,10 +102,7 @@ def _register(request: Request) -> AsideRegister:
 
 
 def _id(request: Request) -> str:
-    inbound_id = str(request.params["returned_id"])
-    if not ids.is_valid(inbound_id, "inb"):
-        raise Refused("not_found", "nothing of this id was put aside")
-    return inbound_id
+    return str(request.params["returned_id"])
 
 
 _ONE = "/v1/returned/{returned_id:str}"
