@@ -30,10 +30,10 @@ def test_hostile_values_stay_inside_their_line(lines, hostile):
 
 def test_addresses_are_masked_unless_the_operator_wants_them(lines):
     """The domain stays: it is what one looks for."""
-    maillog.attempted(address="ann.example@example.net", status="delivered")
+    maillog.attempted([{"address": "ann.example@example.net", "status": "delivered"}])
     assert json.loads(lines()[0])["address"] == "a***@example.net"
     maillog.configure(level="info", mask_addresses=False, process="test")
-    maillog.attempted(address="ann.example@example.net", status="delivered")
+    maillog.attempted([{"address": "ann.example@example.net", "status": "delivered"}])
     assert json.loads(lines()[0])["address"] == "ann.example@example.net"
 
 
@@ -57,10 +57,10 @@ def test_attempts_that_are_told_together_have_the_lines_that_each_would_have_alo
     """However many there are, each is one whole line, masked like any other."""
     attempts = [{"address": f"ann.{n}@example.net", "status": "delivered", "host": "mx.example.net", "n": n} for n in range(100)]
     for one in attempts:
-        maillog.attempted(**one)
+        maillog.attempted([one])
     alone = [json.loads(line) for line in lines()]
-    maillog.attempted_all(attempts)
+    maillog.attempted(attempts)
     together = [json.loads(line) for line in lines()]
     assert [{**line, "at": ""} for line in together] == [{**line, "at": ""} for line in alone]
-    maillog.attempted_all([])
+    maillog.attempted([])
     assert lines() == []

@@ -312,7 +312,7 @@ def tell(results: Sequence[Result]) -> None:
         metrics.attempt_seconds.labels(route).observe_all(seconds)
     for route, seconds in waited.items():
         metrics.delivery_seconds.labels(route).observe_all(seconds)
-    maillog.attempted_all([_line(result) for result in results])
+    maillog.attempted([_line(result) for result in results])
 
 
 def _line(result: Result) -> dict[str, Any]:

@@ -72,7 +72,11 @@ def _write(event: str, fields: dict[str, Any], level: str = "info") -> None:
     """Write a line; a log that cannot be written must not stop the mail."""
     if _LEVELS[level] < _least:
         return
-    _put([_encode(_stamp({"process": _process, **fields, "event": event, "level": level}))])
+    _put([_line(event, fields, level)])
+
+
+def _line(event: str, fields: dict[str, Any], level: str) -> str:
+    return _encode(_stamp({"process": _process, **fields, "event": event, "level": level}))
 
 
 def _put(lines: Sequence[str]) -> None:
@@ -98,20 +102,14 @@ def refused(**fields: Any) -> None:
     _write("refused", _tidy(fields))
 
 
-def attempted(*, address: str, **fields: Any) -> None:
-    """A delivery attempt ended, for one recipient."""
-    if _is_info:
-        _write("attempted", {"address": mask(address), **fields})
-
-
-def attempted_all(attempts: Sequence[dict[str, Any]]) -> None:
-    """Several attempts ended: a line for each, as `attempted` writes it, with few calls of the system."""
+def attempted(attempts: Sequence[dict[str, Any]]) -> None:
+    """Delivery attempts ended, each for one recipient: a line for each, with few calls of the system."""
     if not _is_info:
         return
     together: list[str] = []
     size = 0
     for fields in attempts:
-        line = _encode(_stamp({"process": _process, **fields, "address": mask(fields["address"]), "event": "attempted", "level": "info"}))
+        line = _line("attempted", {**fields, "address": mask(fields["address"])}, "info")
         size += len(line) + 1
         if size > _ONE_WRITE and together:
             _put(together)
