@@ -1,5 +1,5 @@
 # Everything runs in .venv, made from the hash-pinned files in requirements/.
-PYTHON ?= python3
+# PYTHON=... names an interpreter; requirements/interpreter.sh chooses one where it is not set
 VENV   := .venv
 BIN    := $(VENV)/bin
 CORES  := $(shell nproc 2>/dev/null || echo 2)
@@ -48,8 +48,9 @@ clean:  ## Remove what was made here
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist bench/results
 
 $(VENV)/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed; name one with make PYTHON=…"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	chosen="$(PYTHON)"; chosen="$${chosen:-$$(sh requirements/interpreter.sh)}"; \
+	  "$$chosen" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed; name one with make PYTHON=..."; exit 1; }; \
+	  "$$chosen" -m venv $(VENV)
 
 $(VENV)/.runtime: requirements/runtime.txt requirements/build.txt pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/build.txt -r requirements/runtime.txt

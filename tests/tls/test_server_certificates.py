@@ -116,7 +116,9 @@ def test_every_key_exchange_of_ours_works_and_no_other(house, authority, loop_fa
         async with listening(house) as meet:
             for group in ("X25519", "prime256v1", "secp384r1"):
                 context = trusting(authority)
-                context.set_ecdh_curve(group)
+                # Debian 12's interpreter cannot choose X25519; its clients send a share for that one first of all
+                with contextlib.suppress(ssl.SSLError) if group == "X25519" else contextlib.nullcontext():
+                    context.set_ecdh_curve(group)
                 assert await say(await meet(context)) == b"hello"
             for group in ("", "prime256v1"):  # a client of TLS 1.2 needs the curve of the certificate's key too
                 context = trusting(authority)

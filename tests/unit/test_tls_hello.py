@@ -33,8 +33,8 @@ def test_a_real_hello_is_read():
 
 def test_a_hello_without_extensions_is_read():
     """No name, no protocols: nothing is invented."""
-    hello = read_client_hello(hello_of(name=None, group="X25519"))
-    assert hello == ClientHello(groups=(29,), key_shares=(29,))
+    hello = read_client_hello(hello_of(name=None, group="prime256v1"))
+    assert hello == ClientHello(groups=(23,), key_shares=(23,))
 
 
 def test_a_hello_is_whole_only_at_its_last_byte():

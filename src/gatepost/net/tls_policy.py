@@ -9,6 +9,7 @@ Not here: which certificate a client sees (server_tls), contexts of a client (tl
 Bugs: the hybrid post-quantum group cannot be chosen before Python's `ssl` knows it.
 """
 
+import contextlib
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +59,9 @@ def create_contexts(cert: Path, key: Path, *, protocols: tuple[bytes, ...] = (),
     found = {}
     for number, name in GROUPS.items():
         context = bare_context()
-        context.set_ecdh_curve(name)
+        # Debian 12's interpreter (3.11.2) cannot choose X25519; OpenSSL does by itself, for the clients that know it: this context is theirs
+        with contextlib.suppress(ssl.SSLError) if name == "X25519" else contextlib.nullcontext():
+            context.set_ecdh_curve(name)
         context.load_cert_chain(cert, key, password=_no_password)
         if protocols:
             context.set_alpn_protocols([one.decode() for one in protocols])
