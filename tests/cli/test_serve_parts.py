@@ -15,9 +15,10 @@ from tests.flow.serving import environment
 from gatepost.app.listening import CannotListen, StandIns, address_of, bind
 from gatepost.app.parts import listen_address, with_hostnames
 from gatepost.cli.serve import written
+from gatepost.serve.cores import dispatch_count, keep_to, shares, usable
 from gatepost.serve.lock import AlreadyServed, DataLock
 from gatepost.serve.notify import notify, watchdog_s
-from gatepost.serve.supervisor import announcement, dispatch_count
+from gatepost.serve.supervisor import announcement
 from gatepost.settings import Egress, InvalidSettings, Loaded, Relay, Settings, Tls, Workers, parse_value
 
 
@@ -46,8 +47,34 @@ def test_the_announcement_says_where_mail_goes(tmp_path: Path, egress: str, said
 
 def test_there_is_always_a_dispatch_process() -> None:
     """One per core beyond the first, at least one, or as many as were asked for."""
-    assert dispatch_count(Settings()) >= 1
-    assert dispatch_count(Settings(workers=Workers(dispatch=3))) == 3
+    assert [dispatch_count(Workers(), cores) for cores in (1, 2, 8)] == [1, 1, 7]
+    assert dispatch_count(Workers(dispatch=3), 2) == 3
+
+
+@pytest.mark.parametrize(
+    ("workers", "cores", "expected"),
+    [
+        (Workers(), [0, 1], [0, 1]),
+        (Workers(), [2, 5, 7], [2, 5, 7]),
+        (Workers(), [0], [None, None]),
+        (Workers(dispatch=3), [0, 1], [None] * 4),
+        (Workers(dispatch=1), [0, 1, 2, 3], [None, None]),
+        (Workers(keep_cores=False), [0, 1], [None, None]),
+    ],
+)
+def test_each_process_keeps_to_a_core_only_where_there_is_one_for_each(
+    workers: Workers, cores: list[int], expected: list[int | None]
+) -> None:
+    """Two on one core, or all of them on the first few, would wait for each other beside cores that do nothing."""
+    assert shares(workers, cores) == expected
+
+
+def test_a_core_that_is_gone_keeps_nobody_from_starting() -> None:
+    """What the machine had when `serve` began, a container may have lost since."""
+    before = usable()
+    keep_to(max(before) + 4096)
+    keep_to(None)
+    assert usable() == before
 
 
 def test_the_lock_is_held_by_whoever_inherited_it(tmp_path: Path) -> None:

@@ -15,6 +15,19 @@ import pytest
 from gatepost.serve.notify import notify
 from tests.flow.serving import Serving, gatepost, prepare, until
 
+
+def _cores(children: list[int]) -> list[list[int]]:
+    return sorted(sorted(os.sched_getaffinity(pid)) for pid in children)
+
+
+def _runs(pid: int) -> bool:
+    """Tell whether a process does anything still; one that ended may wait for whoever adopted it."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 _LONG_LEASES = "workers.lease_s=600"
 """No test waits for such a lease to end: whoever needs a shard earlier must have been given it."""
 
@@ -59,10 +72,22 @@ def test_a_killed_nursery_takes_its_children_along_and_the_gateway_goes_on(data:
         until(lambda: serving.ask("GET", "/readyz")[0] == 200)
         message_id = serving.send(key)
         until(lambda: serving.status_of(key, message_id) == "delivered")
-        assert not [pid for pid in old if psutil.pid_exists(pid)]
+        assert not [pid for pid in old if _runs(pid)]
         assert {psutil.Process(pid).ppid() for pid in serving.children()} == {serving.process.pid}
         serving.process.send_signal(signal.SIGTERM)
         assert serving.process.wait(25) == 0
+
+
+def test_each_process_keeps_to_its_core_whoever_started_it(data: Path) -> None:
+    """As many processes as cores: each has one of its own, forked from the nursery or started as a program; the supervisor keeps to none."""
+    expected = [[core] for core in sorted(os.sched_getaffinity(0))]
+    with Serving(data, f"workers.dispatch={max(1, len(expected) - 1)}", f"http.listen=127.0.0.1:{_free_port()}") as serving:
+        old = serving.children()
+        assert _cores(old) == expected
+        assert len(os.sched_getaffinity(serving.process.pid)) == len(expected)
+        os.kill(psutil.Process(old[0]).ppid(), signal.SIGKILL)
+        until(lambda: len(set(serving.children()) - set(old)) == len(expected))
+        until(lambda: _cores(serving.children()) == expected)
 
 
 def test_a_killed_door_is_replaced_on_the_same_port(data: Path, key: str) -> None:
@@ -82,7 +107,7 @@ def test_sigterm_stops_everything_and_leaves_no_lease(serving: Serving, key: str
     pids = serving.children()
     serving.process.send_signal(signal.SIGTERM)
     assert serving.process.wait(25) == 0
-    assert not [pid for pid in pids if psutil.pid_exists(pid)]
+    assert not [pid for pid in pids if _runs(pid)]
     with sqlite3.connect(serving.data / "gatepost.db") as conn:
         assert conn.execute("SELECT count(*) FROM shard_lease WHERE owner IS NOT NULL").fetchone() == (0,)
         assert conn.execute("SELECT count(*) FROM node").fetchone() == (0,)
@@ -103,7 +128,7 @@ def test_children_die_with_a_killed_supervisor(serving: Serving) -> None:
     assert len(pids) == 2
     serving.process.kill()
     serving.process.wait()
-    until(lambda: not [pid for pid in pids if psutil.pid_exists(pid)], 3)
+    until(lambda: not [pid for pid in pids if _runs(pid)], 3)
 
 
 def test_a_start_right_after_a_killed_supervisor_works(data: Path, key: str) -> None:

@@ -15,7 +15,8 @@ from gatepost.serve.child import Order, run
 @click.option("--report-fd", type=int, required=True)
 @click.option("--parent", type=int, required=True)
 @click.option("--node", default="")
-def command(*, role: str, data: Path, flags: dict[str, Any], report_fd: int, parent: int, node: str) -> None:
+@click.option("--core", type=int)
+def command(*, role: str, data: Path, flags: dict[str, Any], report_fd: int, parent: int, node: str, core: int | None) -> None:
     """Run as a child of `serve`."""
-    order = Order(role=role, data_dir=data, flags=flags, node_id=node, report_fd=report_fd, parent_pid=parent)
+    order = Order(role=role, data_dir=data, flags=flags, node_id=node, report_fd=report_fd, parent_pid=parent, core=core)
     raise SystemExit(run(order))

@@ -25,6 +25,7 @@ import msgspec
 from gatepost import settings
 from gatepost.app.listening import CannotListen
 from gatepost.observe import maillog
+from gatepost.serve.cores import keep_to
 from gatepost.settings import InvalidSettings, Loaded
 from gatepost.store.errors import MasterKeyRefused, UnsafeDurability
 from gatepost.store.sqlite import LibraryTooOld
@@ -58,6 +59,7 @@ class Order:
         node_id: Name under which a dispatch process owns shards.
         report_fd: The pipe to the supervisor.
         parent_pid: The supervisor.
+        core: The one that it keeps to; None: any.
     """
 
     role: str
@@ -66,6 +68,7 @@ class Order:
     node_id: str
     report_fd: int
     parent_pid: int
+    core: int | None = None
 
 
 _SWITCH_INTERVAL_S = 0.001
@@ -76,6 +79,7 @@ _M_ARENA_MAX = -8
 def run(order: Order) -> int:
     """Run a child until it is told to stop; return its exit code."""
     die_with(order.parent_pid)
+    keep_to(order.core)
     _allow_many_files()
     _share_memory_among_threads()
     try:

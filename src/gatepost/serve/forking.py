@@ -52,6 +52,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, tag="start"):
     role: str
     node_id: str
     metrics_dir: str
+    core: int | None
 
 
 class Signal(msgspec.Struct, frozen=True, kw_only=True, tag="signal"):
@@ -180,8 +181,10 @@ class _Forking:
         os.close(nothing)
         _rename(["gatepost", "_child", start.role, *([start.node_id] if start.node_id else [])])
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = start.metrics_dir
-        node = start.node_id
-        return run(Order(role=start.role, data_dir=self.data_dir, flags=self.flags, node_id=node, report_fd=handles[0], parent_pid=nursery))
+        return run(Order(
+            role=start.role, node_id=start.node_id, core=start.core, data_dir=self.data_dir, flags=self.flags,
+            report_fd=handles[0], parent_pid=nursery,
+        ))  # fmt: skip
 
 
 def _rename(words: Sequence[str]) -> None:

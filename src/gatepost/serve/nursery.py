@@ -70,7 +70,7 @@ class Nursery:
     _loop: asyncio.AbstractEventLoop | None = None
     is_gone: bool = False
 
-    async def start(self, role: str, *, node_id: str, metrics_dir: str, handles: Sequence[int]) -> Running:
+    async def start(self, start: Start, handles: Sequence[int]) -> Running:
         """
         Make a child.
 
@@ -89,7 +89,7 @@ class Nursery:
             self._loop.add_reader(self._channel, self._hear)
         born: asyncio.Future[_Child] = self._loop.create_future()
         self._waiting.append(born)
-        self.tell(Start(role=role, node_id=node_id, metrics_dir=metrics_dir), handles)
+        self.tell(start, handles)
         return await born
 
     def tell(self, message: Start | Signal, handles: Sequence[int] = ()) -> None:

@@ -29,10 +29,12 @@ from gatepost.domain.errors import Refused
 from gatepost.domain.person import Purpose
 from gatepost.observe import maillog, metric_files
 from gatepost.serve.child import EXIT_FATAL, Report
+from gatepost.serve.cores import shares, usable
+from gatepost.serve.forking import Start
 from gatepost.serve.lock import DataLock
 from gatepost.serve.notify import notify, watchdog_s
 from gatepost.serve.nursery import Nursery, NurseryGone, Running
-from gatepost.settings import Loaded, Settings
+from gatepost.settings import Loaded
 from gatepost.store import leases, opening
 from gatepost.store.engine import Engine
 from gatepost.store.errors import StorageUnavailable
@@ -57,6 +59,7 @@ class _Child:
     """One place for a child process, whichever process fills it."""
 
     role: str
+    core: int | None
     process: Running | None = None
     node_id: str = ""
     report: Report | None = None
@@ -89,7 +92,9 @@ class Supervisor:
         self._announce = announce
         self._clock = clock or SystemClock()
         self._folder = loaded.data_dir / "run"
-        self._children = [_Child("door"), *[_Child("dispatch") for _ in range(dispatch_count(loaded.settings))]]
+        self._children = [
+            _Child("dispatch" if number else "door", core) for number, core in enumerate(shares(loaded.settings.workers, usable()))
+        ]
         self._stopping = asyncio.Event()
         self._fatal: str | None = None
         self._listening: dict[str, str] = {}
@@ -241,13 +246,15 @@ class Supervisor:
         handles = (writer, self._lock.handle)
         if self._nursery is not None:
             metrics_dir = os.environ["PROMETHEUS_MULTIPROC_DIR"]
+            start = Start(role=child.role, node_id=child.node_id, metrics_dir=metrics_dir, core=child.core)
             try:
-                return await self._nursery.start(child.role, node_id=child.node_id, metrics_dir=metrics_dir, handles=handles)
+                return await self._nursery.start(start, handles)
             except NurseryGone:
                 maillog.trouble("the nursery ended; children are started as programs now")
                 self._nursery = None
         arguments = ["_child", child.role, "--data", str(self._loaded.data_dir), "--report-fd", str(writer), "--parent", str(os.getpid())]
         arguments += ["--node", child.node_id] if child.node_id else []
+        arguments += [] if child.core is None else ["--core", str(child.core)]
         arguments += [part for flag in self._flags for part in ("--set", flag)]
         return await asyncio.create_subprocess_exec(
             sys.executable, "-m", "gatepost", *arguments,
@@ -316,12 +323,6 @@ async def _read_line(reader: int) -> bytes:
             return await stream.readline()
         finally:
             transport.close()
-
-
-def dispatch_count(settings: Settings) -> int:
-    """Return how many dispatch processes to run: one per core beyond the first, at least one, unless told otherwise."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return settings.workers.dispatch or max(1, cores - 1)
 
 
 def announcement(loaded: Loaded, listening: dict[str, str]) -> list[str]:
