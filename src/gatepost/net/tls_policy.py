@@ -59,7 +59,7 @@ def create_contexts(cert: Path, key: Path, *, protocols: tuple[bytes, ...] = (),
     found = {}
     for number, name in GROUPS.items():
         context = bare_context()
-        # Debian 12's interpreter (3.11.2) cannot choose X25519; OpenSSL does by itself, for the clients that know it: this context is theirs
+        # Debian 12's interpreter (3.11.2) cannot choose X25519; OpenSSL does so by itself for clients that know it, and this is theirs
         with contextlib.suppress(ssl.SSLError) if name == "X25519" else contextlib.nullcontext():
             context.set_ecdh_curve(name)
         context.load_cert_chain(cert, key, password=_no_password)
