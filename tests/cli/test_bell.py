@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import unittest.mock
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,12 +86,71 @@ def test_ringing_never_fails(folder: Path) -> None:
         listener._own[0].close()
         ringer._rung_at = float("-inf")
         ringer.ring()
-        assert ringer._listeners == []
+        assert ringer._listeners == {}
         listener._own = None
         ringer.close()
 
     asyncio.run(main())
     bell.close()
+
+
+def test_what_is_handed_over_reaches_the_owner_of_its_shard_and_nobody_else(folder: Path) -> None:
+    """Two listeners own a part each; who owns nothing here is named as nobody, and a ring is still a ring."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        heard: dict[str, list[bytes]] = {"one": [], "two": []}
+        rings: list[str] = []
+        one, two, door = Bell(folder), Bell(folder), Bell(folder)
+        one.listen(loop, lambda: rings.append("one"), heard["one"].append)
+        one.own([0, 5, 63])
+        with unittest.mock.patch("os.getpid", lambda: 1):
+            two.listen(loop, lambda: rings.append("two"), heard["two"].append)
+            two.own([1, 2])
+        first, second = door.owners([0, 63, 0]), door.owners([1])
+        assert first and second and len(first) == len(second) == 1 and first != second
+        assert door.owners([0, 1]) == first | second
+        assert door.owners([3]) is None
+        largest = bytes(200_000)
+        assert door.hand(*first, b"for one") and door.hand(*second, b"for two") and door.hand(*second, largest)
+        door.ring()
+        async with asyncio.timeout(30):
+            while len(rings) < 2:
+                await asyncio.sleep(0.005)
+        assert heard == {"one": [b"for one"], "two": [b"for two", largest]}
+        assert sorted(rings) == ["one", "two"]
+        two.own([3])  # its name is another one now: what is sent to the old one fails, and the door looks again
+        assert not door.hand(*second, b"late")
+        assert door.owners([3]) is not None and door.owners([1]) is None
+        for bell in (one, two, door):
+            bell.close()
+
+    asyncio.run(main())
+
+
+def test_handing_over_to_a_listener_that_does_not_read_fails_at_once_and_rings_later(folder: Path) -> None:
+    """A full socket keeps no door waiting; the bell rings as soon as there is room again."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        rung = asyncio.Event()
+        handed: list[bytes] = []
+        listener, door = Bell(folder), Bell(folder)
+        listener.listen(loop, rung.set, handed.append)
+        listener.own([7])
+        (owner,) = door.owners([7]) or ()
+        sent = 0
+        while door.hand(owner, b"x" * 50_000):  # nothing is read between
+            sent += 1
+            assert sent < 10_000
+        door.ring()
+        async with asyncio.timeout(30):
+            await rung.wait()
+        assert len(handed) == sent
+        listener.close()
+        door.close()
+
+    asyncio.run(main())
 
 
 def test_a_dead_listeners_socket_is_cleared_away(folder: Path) -> None:
@@ -99,10 +159,10 @@ def test_a_dead_listeners_socket_is_cleared_away(folder: Path) -> None:
     async def main() -> None:
         bell = Bell(folder)
         bell._folder.mkdir(parents=True, mode=0o700)
-        stale = bell._folder / "dispatch-4194303.sock"
+        stale = bell._folder / "dispatch-4194303-00000000000000ff.sock"
         stale.touch()
         bell.listen(asyncio.get_running_loop(), lambda: None)
-        assert [path.name for path in bell._folder.glob("*.sock")] == [f"dispatch-{os.getpid()}.sock"]
+        assert [path.name for path in bell._folder.glob("*.sock")] == [f"dispatch-{os.getpid()}-0000000000000000.sock"]
         bell.close()
         assert not list(bell._folder.glob("*.sock"))
 

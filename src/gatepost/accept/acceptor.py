@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from gatepost import ids
 from gatepost.accept.answers import Accepted, AcceptedMessage, Idempotency, RefusedMessage
 from gatepost.accept.committing import Item, Unit, answer_again, codes_of, commit
+from gatepost.accept.handing import Handing
 from gatepost.accept.lanes import lane_of, stream_of
 from gatepost.accept.ports import Admission, Limits, Routing, Screening
 from gatepost.accept.tracked import plan_tracking
@@ -66,6 +67,7 @@ class Acceptor:
         clock: Clock,
         hostname: str,
         on_committed: Callable[[], None] = lambda: None,
+        handing: Handing | None = None,
         admission: Admission | None = None,
         screening: Screening | None = None,
         limits: Limits | None = None,
@@ -77,6 +79,7 @@ class Acceptor:
         Args:
             hostname: Right side of Message-IDs that we make.
             on_committed: Called after each commit, to wake the dispatch loop.
+            handing: Hands over what was committed in its place; None leaves it to be read.
             admission: Says whether there is room; None always has.
             screening: Looks at contents; None lets everything pass.
             limits: Counts; None has no limits.
@@ -99,6 +102,7 @@ class Acceptor:
         self._hostname = hostname
         self._reports_from = (settings.bounce_messages.sender or f"MAILER-DAEMON@{hostname}").lower()
         self._on_committed = on_committed
+        self._handing = handing
         self._commits: GroupCommit[Unit, Accepted] = GroupCommit(
             engine,
             commit,
@@ -505,7 +509,10 @@ class Acceptor:
         if accepted.is_replay:
             maillog.replayed(request_id=caller.request_id, key_id=caller.principal.id)
             return
-        self._on_committed()
+        if self._handing is None:
+            self._on_committed()
+        else:
+            self._handing.add(accepted.handed, started, is_all=accepted.is_all_handed)
         metrics.accept_seconds.observe(self._clock.monotonic() - started)
         counts: dict[tuple[str, str], tuple[int, int]] = {}
         for item, result in zip(items, accepted.results, strict=True):

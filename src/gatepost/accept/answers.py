@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import msgspec
 
 from gatepost.domain.errors import Fault, Refused
+from gatepost.store.handover import Handed
 
 
 class AcceptedRecipient(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,10 +52,14 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         results: One per message of the request, in order.
         is_replay: The request took effect earlier and this is its answer (same idempotency key).
+        handed: What dispatch may have without reading it from the queue.
+        is_all_handed: Nothing else was stored that is due.
     """
 
     results: list[AcceptedMessage | RefusedMessage]
     is_replay: bool = False
+    handed: list[Handed] = []
+    is_all_handed: bool = False
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):

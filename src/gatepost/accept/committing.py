@@ -38,6 +38,8 @@ from gatepost.egress.sandbox import BEHAVIOURS
 from gatepost.store import engagement, facts, idempotency, messages, queue, suppressions
 from gatepost.store.blobs import Stored
 from gatepost.store.counting import Deltas, tags_text
+from gatepost.store.handover import LARGEST, Handed
+from gatepost.store.queue import Due
 
 IDEMPOTENCY_LIFETIME = DAY
 _NO_REASONS: Mapping[int, str] = {}
@@ -267,10 +269,14 @@ def _store(unit: Unit, suppressed: Mapping[tuple[str, str], list[tuple[str, str]
         return refusal
     for charge in charges:
         counts.till.charge(unit.tenant_id, charge, unit.now)
+    handed = []
+    is_all_handed = True
     for item, result, why in zip(unit.items, results, reasons, strict=True):
         if isinstance(item, Item) and isinstance(result, AcceptedMessage):
-            _collect(item, result, why, unit.now, rows)
-    return Accepted(results=results)
+            one = _collect(item, result, why, unit.now, rows)
+            handed += [] if one is None else [one]
+            is_all_handed &= one is not None
+    return Accepted(results=results, handed=handed, is_all_handed=is_all_handed)
 
 
 def _charges(unit: Unit, results: Sequence[AcceptedMessage | RefusedMessage], reasons: Sequence[Mapping[int, str]]) -> list[Charge]:
@@ -366,10 +372,12 @@ def _accepted(item: Item, why: Mapping[int, str]) -> AcceptedMessage:
     )
 
 
-def _collect(item: Item, result: AcceptedMessage, why: Mapping[int, str], now: Instant, rows: _Rows) -> None:
+def _collect(item: Item, result: AcceptedMessage, why: Mapping[int, str], now: Instant, rows: _Rows) -> Handed | None:
+    """Collect the rows of a message; return what dispatch needs of it, if it is due and may be handed over."""
     draft, steering, tenant_id = item.draft, item.draft.steering, item.caller.tenant_id
     lane = int(draft.lane)
-    rows.messages.append(_message_row(item, lane, now))
+    row = _message_row(item, lane, now)
+    rows.messages.append(row)
     if item.tracked is not None and item.tracked.links:
         rows.links.append((tenant_id, draft.id, item.tracked.links, item.tracked.links_end_at))
     rows.bodies.append({"message_id": draft.id, "encoding": item.stored[0], "data": item.stored[1]})
@@ -384,13 +392,16 @@ def _collect(item: Item, result: AcceptedMessage, why: Mapping[int, str], now: I
             data=_told(item),
         )
     )
+    dues: list[Due] = []
+    facts: list[tuple[str | None, str, str | None, str | None]] = []
     labels = Labels(draft.header_from.address.domain, steering.stream, tags_text(steering.tags), "", now)
     for n, (recipient, told) in enumerate(zip(draft.recipients, result.recipients, strict=True)):
         own = item.route_of(n)
         route = own if n in why else rows.superseding.route(draft, tenant_id, n, own)
         road = routes.roads_of(route)[0]
         site = road.site_of(recipient.address.domain, item.systems.get(recipient.address.domain))
-        rows.recipients.append(_recipient_row(item, n, recipient, told, site, now, route if route != item.route else None))
+        own_route = route if route != item.route else None
+        rows.recipients.append(_recipient_row(item, n, recipient, told, site, now, own_route))
         rows.deltas.add(tenant_id, labels, str(road), "", "", now, _COUNTERS[n == 0, n in why])
         if n in why:
             data = {"reason": why[n]}
@@ -398,22 +409,16 @@ def _collect(item: Item, result: AcceptedMessage, why: Mapping[int, str], now: I
                 Event(id=ids.new("evt"), type=EventType.SUPPRESSED, tenant_id=tenant_id, at=now, message_id=draft.id, n=n, data=data)
             )
         else:
-            rows.queue.append(
-                {
-                    "shard": routes.shard_of(road.pool, site),
-                    "lane": lane,
-                    "due_at": steering.scheduled_at or now,
-                    "message_id": draft.id,
-                    "n": n,
-                    "tenant_id": tenant_id,
-                    "pool": road.pool,
-                    "site": site,
-                    "attempt": 1,
-                    "retries": 0,
-                    "expires_at": item.expires_at,
-                    "tried": 0,
-                }
-            )
+            due_at, shard = steering.scheduled_at or now, routes.shard_of(road.pool, site)
+            dues.append(Due(shard, lane, due_at, draft.id, n, tenant_id, road.pool, site, 1, 0, item.expires_at))
+            facts.append((recipient.notify, told.address, recipient.orcpt, own_route))
+    rows.queue += [due._asdict() for due in dues]
+    if steering.scheduled_at is not None or item.stored[0] != "zstd" or len(item.stored[1]) > LARGEST:
+        return None
+    return Handed(
+        draft.id, tenant_id, now, row["source"], row["from_domain"], draft.is_8bit, draft.is_smtputf8, item.route, item.stored[0],
+        item.stored[1], row["envelope_from"], row["options"], labels, dues, facts,
+    )  # fmt: skip
 
 
 def _told(item: Item) -> dict[str, Any]:

@@ -83,7 +83,7 @@ async def _dispatch(
         return_paths=await create_return_paths(base), tracking=await create_tracking_urls(base),
     )  # fmt: skip
     try:
-        base.bell.listen(asyncio.get_running_loop(), dispatcher.wake)
+        base.bell.listen(asyncio.get_running_loop(), dispatcher.wake, dispatcher.take_in)
     except OSError as error:
         maillog.trouble("no bell: new mail is seen a moment later", error=str(error))
     base.repeat("refresh", REFRESH_S, base.directory.refresh)
@@ -91,8 +91,13 @@ async def _dispatch(
     base.repeat("watch relays", REFRESH_S, watch.step)
     on_ready({})
     waker = asyncio.create_task(_wake_at(stopping, dispatcher))
+    owned: dict[int, int] = {}
     while not stopping.is_set():
-        await dispatcher.wait(await _step(dispatcher))
+        seconds = await _step(dispatcher)
+        if ownership.epochs != owned:
+            owned = dict(ownership.epochs)
+            base.bell.own(owned)
+        await dispatcher.wait(seconds)
     waker.cancel()
     maillog.lifecycle("stopping", node=node_id)
     await dispatcher.stop(DRAIN_S - 5)

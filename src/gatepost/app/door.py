@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 
 from gatepost.accept import Acceptor
 from gatepost.accept.admission import AdmissionControl
+from gatepost.accept.handing import Handing
 from gatepost.app.base import DRAIN_S, REFRESH_S, Base, OnReady, create_base, open_patiently
 from gatepost.app.encryption import create_certificates, keep_certificates
 from gatepost.app.inbound import Inbound, create_inbound
@@ -123,7 +124,7 @@ async def _serve_doors(
     alignments = standings.Alignments(base.engine)
     acceptor = Acceptor(
         engine=base.engine, blobs=base.blobs, directory=base.directory, settings=base.settings, clock=base.clock,
-        hostname=base.settings.egress.hostname, on_committed=base.bell.ring, admission=admission,
+        hostname=base.settings.egress.hostname, handing=Handing(base.bell), admission=admission,
         screening=create_screener(base.settings, base.directory, base.clock, alignments), limits=limits, node=socket.gethostname(),
         system_of=following.system_of, routing=routing,
     )  # fmt: skip

@@ -30,6 +30,7 @@ from gatepost.store import flows, messages, sites, tenants
 from gatepost.store.engine import Engine
 from gatepost.store.errors import StorageUnavailable
 from gatepost.store.flows import Head, Wanted
+from gatepost.store.handover import Handed
 from gatepost.store.messages import Material, RecipientFacts
 from gatepost.store.queue import Due
 
@@ -44,6 +45,9 @@ _LONG_OVERLAP_MS: Final = 5_000
 _LONG_OVERLAP_S: Final = 1.0
 _MOST_KNOWN: Final = 500
 """Flows that a cursor passes over, because they are known to have more; with more of them it reads less far back."""
+_MOST_KEPT: Final = 8 * 1024 * 1024
+"""Bytes of what was handed over and waits for its turn, and what each is taken to have besides its content."""
+_KEPT_EACH: Final = 2_000
 _SCAN_FACTOR: Final = 50
 """A scan takes one part in so many of the time."""
 _SCANS_S: Final = (1.0, 60.0)
@@ -119,7 +123,10 @@ class Claiming:
         self._scan_due = self._overlap_due = self._expiry_due = self._late_expiry_due = float("-inf")
         self._scanning: asyncio.Task[None] | None = None
         self._scan_s = 0.0
+        self._kept: dict[str, Handed] = {}
+        self._kept_bytes = 0
         self.paused: frozenset[str] = frozenset()
+        self._suspended: frozenset[str] = frozenset()
 
     def rescan(self) -> None:
         """Look for everything that is due at the next look: something came about that no cursor sees."""
@@ -153,6 +160,42 @@ class Claiming:
         await self._load(claim)
         return claim
 
+    def take(self, messages: Sequence[Handed], shards: Collection[int]) -> Claim:
+        """
+        Take what is handed over into memory, as far as it fits; the rest is read from the queue when its turn comes.
+
+        Args:
+            shards: Those that may be read.
+        """
+        claim, rows = Claim(suspended=self._suspended), list[Due]()
+        materials, addresses = dict[str, Material](), dict[Key, RecipientFacts]()
+        for message in messages:
+            mine = [row for row in message.rows if row.shard in shards and row.shard in self._epochs and self._memory.is_new(row)]
+            if mine:
+                rows += mine
+                materials[message.id] = message.material()
+                addresses |= message.addresses()
+        claim.materials, claim.addresses = materials, addresses
+        self._take_new(claim, rows)
+        if len(claim.rows) < len(rows):
+            taken = {row.message_id for row in claim.rows}
+            self._keep([message for message in messages if message.id in materials and message.id not in taken])
+        return claim
+
+    def forget_kept(self) -> None:
+        """Forget what was handed over and waits for its turn: it changes in the database."""
+        self._kept.clear()
+        self._kept_bytes = 0
+
+    def _keep(self, messages: Sequence[Handed]) -> None:
+        """Keep what does not fit yet: its turn comes soon, and then only its rows have to be read."""
+        for message in messages:
+            self._kept[message.id] = message
+            self._kept_bytes += len(message.data) + _KEPT_EACH
+        while self._kept_bytes > _MOST_KEPT:
+            oldest = next(iter(self._kept))
+            self._kept_bytes -= len(self._kept.pop(oldest).data) + _KEPT_EACH
+
     async def _read(self, claim: Claim, shards: Sequence[int]) -> None:
         picked = self._backlog.pick(min(self._memory.room, _MOST_LOADED), self._wants, shards)
         look = self._plan(shards, picked, self._clock.now())
@@ -163,7 +206,7 @@ class Claiming:
             self._backlog.feed_all()
             self._scans |= set(look.scans)
             raise
-        claim.suspended = found.suspended
+        claim.suspended = self._suspended = found.suspended
         if found.paused != self.paused:
             self.paused = found.paused
             self._backlog.feed_all()
@@ -342,12 +385,23 @@ class Claiming:
         expired_ids = list(dict.fromkeys(row.message_id for row in [*claim.expired, *ended]))
         if not message_ids and not expired_ids:
             return
+        kept = [message for message_id in message_ids if (message := self._kept.pop(message_id, None)) is not None]
+        materials, addresses = {message.id: message.material() for message in kept}, dict[Key, RecipientFacts]()
+        for message in kept:
+            self._kept_bytes -= len(message.data) + _KEPT_EACH
+            addresses |= message.addresses()
+        claim.materials, claim.addresses = materials, addresses
+        unread = [message_id for message_id in message_ids if message_id not in materials] if kept else message_ids
+        if not unread and not expired_ids:
+            return
         try:
-            claim.materials, claim.addresses = await self._engine.read(lambda conn: _load(conn, message_ids, expired_ids))
+            read_materials, read_addresses = await self._engine.read(lambda conn: _load(conn, unread, expired_ids))
         except BaseException:
             self.leave(claim.rows)
             self._memory.forget(claim.expired)
             raise
+        materials |= read_materials
+        addresses |= read_addresses
 
     def leave(self, rows: Sequence[Due]) -> None:
         """Forget recipients that were not delivered: they are still in the queue, and wait there."""

@@ -40,6 +40,7 @@ from gatepost.settle import Result, Settled, domain_of
 from gatepost.store.blobs import Blobs
 from gatepost.store.engine import Engine
 from gatepost.store.errors import StorageUnavailable
+from gatepost.store.handover import LATEST_S, unpacked
 from gatepost.store.queue import Due
 from gatepost.suppressing import Suppressing
 from gatepost.tenants.signing import Signing
@@ -123,7 +124,8 @@ class Dispatcher:
         self._woken = asyncio.Event()
         self._unresolved = 0
         self._is_stopping = False
-        self._has_actions = False
+        self._has_actions = self._has_acted = False
+        self._takes_from = float("-inf")
         self._resting: dict[Place, Instant] = {}
 
     async def step(self) -> float:
@@ -141,17 +143,47 @@ class Dispatcher:
                 await self._shaping.step(self._ownership.epochs, self._clock.now())
                 await self._roads.step(self._clock.now())
                 self._backlog.feed_all()
+                self._memory.turn_over()
                 self._leave_hanging()
                 self._resting = {place: until for place, until in self._resting.items() if until > self._clock.now()}
                 self._expire_waiting()
                 await self._ending.step(self._ownership.epochs)
-                self._has_actions = await self._acting.step(self._ownership.epochs)
+                await self._act()
             elif self._has_actions:
-                self._has_actions = await self._acting.step(self._ownership.epochs)
+                await self._act()
             return await self._claim()
         except StorageUnavailable as error:
             maillog.trouble("dispatch is waiting for the database", error=str(error))
             return 1.0
+
+    async def _act(self) -> None:
+        self._takes_from = float("inf")
+        self._has_acted = False
+        try:
+            self._has_actions = await self._acting.step(self._ownership.epochs)
+        finally:
+            # what was on its way to us meanwhile may be held, elsewhere or cancelled by now
+            self._takes_from = self._clock.monotonic() + LATEST_S if self._has_acted else float("-inf")
+
+    def take_in(self, data: bytes) -> None:
+        """Begin with what was just stored and is handed over (store.handover); what cannot begin is read from the queue."""
+        now = self._clock.monotonic()
+        messages = unpacked(data, now) if now >= self._takes_from else None
+        shards = self._ownership.claimable()
+        if messages is None or not shards or not self._may_claim():
+            self.wake()
+            return
+        claim = self._claiming.take(messages, shards)
+        try:
+            self._line_up(claim, self._clock.now())
+        except Exception as error:  # noqa: BLE001 - it stays in the queue
+            maillog.crashed("take_in", error)
+            self._claiming.leave(claim.rows)
+        if self._backlog.is_hungry and self._memory.room:
+            self.wake()
+
+    def _may_claim(self) -> bool:
+        return not self._is_stopping and self._settling.is_healthy and len(self._settling) <= _MUCH_UNSETTLED
 
     def wake(self) -> None:
         """Say that there may be something to do."""
@@ -194,7 +226,7 @@ class Dispatcher:
             maillog.trouble("the shards could not be given back; their leases will end", node=self._ownership.node_id)
 
     async def _claim(self) -> float:
-        if self._is_stopping or not self._settling.is_healthy or len(self._settling) > _MUCH_UNSETTLED:
+        if not self._may_claim():
             return _IDLE_INTERVAL_S
         shards = self._ownership.claimable()
         if not shards:
@@ -282,6 +314,8 @@ class Dispatcher:
 
     def _free(self, groups: Sequence[Group], keys: frozenset[Key]) -> None:
         """Take recipients out of flight that an action is about to change; let go of what only travels with them."""
+        self._claiming.forget_kept()
+        self._has_acted = True
         for group in groups:
             self._memory.bytes -= len(group.material.data)
             self._memory.forget([row for row in group.rows if (row.message_id, row.n) in keys])

@@ -35,6 +35,8 @@ class Memory:
         self.in_flight: dict[Key, tuple[int, int]] = {}
         self.left: set[Key] = set()
         """Recipients that were in flight when the look at the queue began that runs now: it may have read them before they were settled."""
+        self._gone: set[Key] = set()
+        self._gone_before: set[Key] = set()
         self.bytes = 0
         self._per_shard: Counter[int] = Counter()
         self._codes_until: dict[Place, float] = {}
@@ -100,8 +102,10 @@ class Memory:
     def forget(self, rows: Sequence[Due]) -> None:
         """Recipients are in flight no more."""
         for row in rows:
-            self.left.add((row.message_id, row.n))
-            if self.in_flight.pop((row.message_id, row.n), None) is not None:
+            key = (row.message_id, row.n)
+            self.left.add(key)
+            self._gone.add(key)
+            if self.in_flight.pop(key, None) is not None:
                 self._per_shard[row.shard] -= 1
         metrics.in_flight.set(len(self.in_flight))
 
@@ -109,6 +113,15 @@ class Memory:
         """Tell whether a row that was just read is, or was during the reading, in flight: then it may be gone from the queue by now."""
         key = (row.message_id, row.n)
         return key in self.in_flight or key in self.left
+
+    def is_new(self, row: Due) -> bool:
+        """Tell whether a row that is handed over was not in flight, now or in the last second: it may come after it was read."""
+        key = (row.message_id, row.n)
+        return key not in self.in_flight and key not in self._gone and key not in self._gone_before
+
+    def turn_over(self) -> None:
+        """Forget what left before the last call; to be called every second, or less often."""
+        self._gone_before, self._gone = self._gone, set()
 
     def push(self, group: Group) -> Site:
         """Line a group up; its recipients are in flight already."""

@@ -1,11 +1,12 @@
 """
-A hint across processes: something may be due.
+A hint across processes: something may be due, or here it is.
 
-Arrives: `ring()` after a commit, in any process of the data directory.
-Leaves: a call in every process that listens there, a moment later.
-One byte over a Unix datagram socket, at most one a millisecond for each ringing process. It never blocks and never
-fails: a lost ring costs only the time until the next look at the queue, which does not wait for rings.
-Not here: what is due (store.queue), who looks (dispatch.loop).
+Arrives: `ring()` after a commit, in any process of the data directory; `hand()` of what was committed.
+Leaves: a call in every process that listens there, or in the one that owns a shard, a moment later.
+Datagrams over Unix sockets whose names say which shards their process owns. A ring is one byte, at most one a millisecond for
+each ringing process. It never blocks and never fails: a lost ring costs only the time until the next look at the queue, which does
+not wait for rings.
+Not here: what is due (store.queue), what is handed over (store.handover), who looks (dispatch.loop).
 Bugs: listeners on other machines are not reached; they look on their own.
 """
 
@@ -16,13 +17,15 @@ import os
 import socket
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Final
 
 _PATH_BYTES: Final = 100
 """Bytes that a socket's path may have: 108 on Linux and 104 on BSD, with a terminating zero."""
 
+_LARGEST: Final = 256 * 1024
+_RING: Final = b"!"
 _QUIET_S: Final = 0.001
 _LOOK_AGAIN_S: Final = 0.25
 
@@ -34,30 +37,65 @@ class Bell:
         """Set up without a file or a socket."""
         self._folder = _short_enough(directory.absolute() / "run")
         self._sender: socket.socket | None = None
-        self._listeners: list[str] = []
+        self._listeners: dict[str, int] = {}
         self._looked_at = float("-inf")
         self._rung_at = float("-inf")
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._own: tuple[socket.socket, Path] | None = None
 
-    def listen(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+    def listen(
+        self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None], on_handed: Callable[[bytes], None] | None = None
+    ) -> None:
         """
         Call back whenever the bell was rung.
+
+        Args:
+            on_handed: Called with what is handed to this process, once it said what it owns; None takes nothing.
 
         Raises:
             OSError: The socket cannot be made; without it the queue is still looked at now and then.
         """
         _make_private(self._folder)
         _sweep(self._folder)
-        path = self._folder / f"dispatch-{os.getpid()}.sock"
+        path = self._folder / _name(0)
         path.unlink(missing_ok=True)
         receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         receiver.setblocking(False)
         receiver.bind(str(path))
         self._own = (receiver, path)
         self._loop = loop
-        loop.add_reader(receiver.fileno(), _hear, receiver, callback)
+        loop.add_reader(receiver.fileno(), _hear, receiver, callback, on_handed, memoryview(bytearray(_LARGEST)))
+
+    def own(self, shards: Collection[int]) -> None:
+        """Say which shards this process owns: from now on it is handed what lies in them."""
+        if self._own is None:
+            return
+        receiver, path = self._own
+        with contextlib.suppress(OSError):  # then it is handed what others own, and leaves it
+            self._own = receiver, path.rename(path.with_name(_name(sum(1 << shard for shard in shards))))
+
+    def owners(self, shards: Iterable[int]) -> set[str] | None:
+        """Name the processes of this machine that own some shards; None when nobody here owns one of them."""
+        found = set()
+        heard = self._heard_by(time.monotonic())
+        for shard in set(shards):
+            owner = next((path for path, owned in heard.items() if owned >> shard & 1), None)
+            if owner is None:
+                return None
+            found.add(owner)
+        return found
+
+    def hand(self, owner: str, data: bytes) -> bool:
+        """Send something to the process that owns its shard; return whether it has it. It never blocks."""
+        try:
+            self._socket().sendto(data, owner)
+        except BlockingIOError:  # it has much to read as it is
+            return False
+        except OSError:
+            self._forget(owner)
+            return False
+        return True
 
     def ring(self) -> None:
         """Tell every listener; a second ring within a millisecond waits for that millisecond's end."""
@@ -90,37 +128,66 @@ class Bell:
     def _ring(self, now: float) -> None:
         self._rung_at = now
         with contextlib.suppress(OSError):
-            if self._sender is None:
-                self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-                self._sender.setblocking(False)
-            for path in self._heard_by(now):
-                self._send(self._sender, path)
+            sender = self._socket()
+            for path in list(self._heard_by(now)):
+                self._send(sender, path)
 
-    def _heard_by(self, now: float) -> list[str]:
+    def _socket(self) -> socket.socket:
+        if self._sender is None:
+            self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            self._sender.setblocking(False)
+        return self._sender
+
+    def _heard_by(self, now: float) -> dict[str, int]:
         if now - self._looked_at >= _LOOK_AGAIN_S:
             self._looked_at = now
-            self._listeners = [str(path) for path in self._folder.glob("dispatch-*.sock")]
-        return list(self._listeners)
+            self._listeners = {str(path): _shards(path) for path in self._folder.glob("dispatch-*.sock")}
+        return self._listeners
 
     def _send(self, sender: socket.socket, path: str) -> None:
         try:
-            sender.sendto(b"!", path)
+            sender.sendto(_RING, path)
         except BlockingIOError:
-            pass  # it has unheard rings already
+            if self._timer is None:  # what it has not heard yet may be no ring
+                with contextlib.suppress(RuntimeError):
+                    self._timer = asyncio.get_running_loop().call_later(_QUIET_S, self._ring_late)
         except OSError:
-            self._listeners.remove(path)
+            self._forget(path)
+
+    def _forget(self, path: str) -> None:
+        """A listener is gone, or has another name: look again at once."""
+        self._listeners.pop(path, None)
+        self._looked_at = float("-inf")
 
 
-def _hear(receiver: socket.socket, callback: Callable[[], None]) -> None:
+def _hear(receiver: socket.socket, callback: Callable[[], None], on_handed: Callable[[bytes], None] | None, room: memoryview) -> None:
+    is_rung = False
     with contextlib.suppress(OSError):
-        while receiver.recv(16):
-            pass
-    callback()
+        while size := receiver.recv_into(room):
+            if on_handed is None or size == len(_RING):
+                is_rung = True
+            else:
+                on_handed(bytes(room[:size]))
+    if is_rung:
+        callback()
+
+
+def _name(owned: int) -> str:
+    """Name this process's socket; its shards stand in it as the bits of a number."""
+    return f"dispatch-{os.getpid()}-{owned:016x}.sock"
+
+
+def _shards(path: Path) -> int:
+    """Read from a socket's name which shards its process owns; none where it does not say."""
+    try:
+        return int(path.stem.rpartition("-")[2], 16)
+    except ValueError:
+        return 0
 
 
 def _short_enough(folder: Path) -> Path:
     """Return the folder, or one in the temporary directory that stands for it when a socket's path would be too long."""
-    longest = folder / "dispatch-4194304.sock"
+    longest = folder / "dispatch-4194304-ffffffffffffffff.sock"
     if len(os.fsencode(longest)) <= _PATH_BYTES:
         return folder
     name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
@@ -142,7 +209,7 @@ def _make_private(folder: Path) -> None:
 def _sweep(folder: Path) -> None:
     """Remove the sockets of processes that ended without doing so."""
     for path in folder.glob("dispatch-*.sock"):
-        number = path.stem.removeprefix("dispatch-")
+        number = path.stem.split("-")[1]
         if number.isdigit() and not _is_alive(int(number)):
             path.unlink(missing_ok=True)
 
