@@ -2,10 +2,10 @@
 
 import asyncio
 import random
-from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
+from msgspec.structs import replace
 
 from gatepost.accept.handing import Handing
 from gatepost.dispatch.claiming import _load

@@ -1,5 +1,6 @@
 """The mail log: one event is one JSON line, whatever is in it (THREATS 56)."""
 
+import asyncio
 import json
 
 import pytest
@@ -64,3 +65,57 @@ def test_attempts_that_are_told_together_have_the_lines_that_each_would_have_alo
     assert [{**line, "at": ""} for line in together] == [{**line, "at": ""} for line in alone]
     maillog.attempted([])
     assert lines() == []
+
+
+def test_lines_of_one_round_are_written_together_and_in_order(lines, monkeypatch):
+    """Few calls of the system for many messages; trouble is told at once, behind what came before it."""
+    writes = []
+    monkeypatch.setattr(maillog, "_put", lambda together: writes.append([json.loads(line)["event"] for line in together]))
+
+    async def work():
+        for _ in range(3):
+            maillog.accepted(message_id="msg_1")
+        assert writes == []
+        await asyncio.sleep(0)
+        assert writes == [["accepted"] * 3]
+        maillog.accepted(message_id="msg_2")
+        maillog.trouble("the disk is full")
+        assert writes[1:] == [["accepted", "trouble"]]
+        maillog.accepted(message_id="msg_3")
+
+    asyncio.run(work())
+    assert writes[2:] == [["accepted"]]
+    maillog.accepted(message_id="msg_4")
+    assert len(writes) == 4
+
+
+def test_a_loop_that_ended_early_keeps_no_later_line_back(lines):
+    """What its round did not get to is written with the next line that is."""
+    loop = asyncio.new_event_loop()
+
+    async def work():
+        maillog.accepted(message_id="msg_1")
+        loop.stop()
+
+    loop.run_until_complete(loop.create_task(work()))
+    loop.close()
+
+    async def later():
+        maillog.accepted(message_id="msg_2")
+
+    asyncio.run(later())
+    assert [json.loads(line)["message_id"] for line in lines()] == ["msg_1", "msg_2"]
+
+
+def test_a_full_write_is_no_longer_than_a_pipe_takes_whole(lines, monkeypatch):
+    """Lines of several processes on one pipe do not come between each other."""
+    sizes = []
+    monkeypatch.setattr(maillog, "_put", lambda together: sizes.append(sum(len(line) + 1 for line in together)))
+
+    async def work():
+        for _ in range(200):
+            maillog.accepted(message_id="m" * 50)
+
+    asyncio.run(work())
+    assert max(sizes) <= 4096
+    assert len(sizes) < 20

@@ -2,12 +2,12 @@
 
 import time
 import tracemalloc
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gatepost.domain.address import Address, Mailbox, parse_address
 from gatepost.domain.errors import Refused

@@ -1,10 +1,10 @@
 """Faults of a submission, each with its place. THREATS 13, 21, 22, 26."""
 
-from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from gatepost.domain.address import Address, Mailbox
 from gatepost.domain.message import Attachment, Steering, Submission

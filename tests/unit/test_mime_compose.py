@@ -3,11 +3,11 @@
 import email
 import email.header
 import email.policy
-from dataclasses import replace
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gatepost.domain.address import Address, Mailbox
 from gatepost.domain.message import Attachment, RecipientKind, Submission

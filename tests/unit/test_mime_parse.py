@@ -1,11 +1,11 @@
 """Reading for display: what was composed comes back, and nothing that was not composed breaks it."""
 
 import time
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gatepost.domain.address import Address, Mailbox
 from gatepost.domain.message import Attachment, Submission

@@ -14,6 +14,7 @@ import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal, TypeVar
 
+import msgspec
 import sqlalchemy as sa
 
 from gatepost import ids
@@ -543,7 +544,7 @@ def _in_stream(sent: Sent, stream: Stream) -> Sent:
     lane = sent.steering.lane
     if lane is stream.lane or (lane is None and STREAMS.get(stream.name, Lane.TRANSACTIONAL) is stream.lane):
         return sent
-    return dataclasses.replace(sent, steering=dataclasses.replace(sent.steering, lane=stream.lane))
+    return msgspec.structs.replace(sent, steering=msgspec.structs.replace(sent.steering, lane=stream.lane))
 
 
 def _in_window(draft: Draft, stream: Stream, now: Instant) -> Draft:
@@ -554,7 +555,7 @@ def _in_window(draft: Draft, stream: Stream, now: Instant) -> Draft:
     opens = stream.window.next_at(wanted)
     if opens <= wanted:
         return draft
-    return dataclasses.replace(draft, steering=dataclasses.replace(draft.steering, scheduled_at=opens))
+    return msgspec.structs.replace(draft, steering=msgspec.structs.replace(draft.steering, scheduled_at=opens))
 
 
 def _unused(items: Sequence[Item | RefusedMessage], results: Sequence[AcceptedMessage | RefusedMessage]) -> list[Unused]:

@@ -19,13 +19,13 @@ from gatepost.store import limits, usage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Charge:
-    """What one message uses of one road; recipients are those that it is queued for."""
+    """What the messages of a request use of one road; recipients are those that they are queued for."""
 
     route: str
     recipients: int
     size_bytes: int
     cost_micros: int
-    messages: int = 1
+    messages: int
 
 
 @dataclass(slots=True)
@@ -45,7 +45,7 @@ class Till:
         return Refused("insufficient_balance", "the balance does not cover this request")
 
     def charge(self, tenant_id: str, charge: Charge, now: Instant) -> None:
-        """Count a message, and what it costs."""
+        """Count messages, and what they cost."""
         used = self.used.setdefault(usage.Where(tenant_id, day_of(now), charge.route, self.node), usage.Used())
         used.messages += charge.messages
         used.recipients += charge.recipients

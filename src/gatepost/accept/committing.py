@@ -53,8 +53,7 @@ _COUNTERS = {
 """What a recipient is counted as: the first one stands for its message; whether it is suppressed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
+class Item(msgspec.Struct, frozen=True, kw_only=True):
     """A draft with all that committing it needs."""
 
     draft: Draft
@@ -64,13 +63,13 @@ class Item:
     stored: Stored
     expires_at: Instant
     warnings: Sequence[Fault] = ()
-    systems: Mapping[str, str] = field(default_factory=dict)
+    systems: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Mail systems that take the recipients' domains, as far as they are known."""
     retry: str | None = None
     """Name of its retry schedule."""
     window: Mapping[str, Any] | None = None
     """Hours at which it may leave, as JSON."""
-    routes: Mapping[str, str] = field(default_factory=dict)
+    routes: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Routes of recipients' domains that have another one than the message."""
     tracked: TrackedDraft | None = None
     """What is tracked of it; None is nothing."""
@@ -80,8 +79,7 @@ class Item:
         return self.routes.get(self.draft.recipients[n].address.domain, self.route) if self.routes else self.route
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unit:
+class Unit(msgspec.Struct, frozen=True, kw_only=True):
     """What one request wants committed, all of it or (permissive) all that is good."""
 
     tenant_id: str
@@ -280,28 +278,28 @@ def _store(unit: Unit, suppressed: Mapping[tuple[str, str], list[tuple[str, str]
 
 
 def _charges(unit: Unit, results: Sequence[AcceptedMessage | RefusedMessage], reasons: Sequence[Mapping[int, str]]) -> list[Charge]:
-    charges = []
+    """Charge messages by the first roads of their recipients: that is what they are expected to cost; one charge for each road."""
+    sums: dict[str, list[int]] = {}
     for item, result, why in zip(unit.items, results, reasons, strict=True):
         if isinstance(item, Item) and isinstance(result, AcceptedMessage):
-            charges += _charges_of(unit, item, why)
-    return charges
-
-
-def _charges_of(unit: Unit, item: Item, why: Mapping[int, str]) -> list[Charge]:
-    """Charge a message by the first roads of its recipients: that is what it is expected to cost."""
-    counts = {_road(item.route): len(item.draft.recipients) - len(why)}
-    if item.routes:
-        counts = Counter(_road(item.route_of(n)) for n in range(len(item.draft.recipients)) if n not in why)
+            message, size_bytes = 1, len(item.draft.content)
+            for road, count in _counts_of(item, why).items():
+                found = sums.setdefault(road, [0, 0, 0, 0])
+                found[0] += message
+                found[1] += count
+                found[2] += size_bytes
+                found[3] += unit.terms.cost_micros(road, count)
+                message = size_bytes = 0
     return [
-        Charge(
-            route=road,
-            messages=1 if n == 0 else 0,
-            recipients=count,
-            size_bytes=len(item.draft.content) if n == 0 else 0,
-            cost_micros=unit.terms.cost_micros(road, count),
-        )
-        for n, (road, count) in enumerate(counts.items())
+        Charge(route=road, messages=messages, recipients=recipients, size_bytes=size_bytes, cost_micros=cost)
+        for road, (messages, recipients, size_bytes, cost) in sums.items()
     ]
+
+
+def _counts_of(item: Item, why: Mapping[int, str]) -> Mapping[str, int]:
+    if not item.routes:
+        return {_road(item.route): len(item.draft.recipients) - len(why)}
+    return Counter(_road(item.route_of(n)) for n in range(len(item.draft.recipients)) if n not in why)
 
 
 @lru_cache(maxsize=10_000)

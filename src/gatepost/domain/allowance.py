@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """
     What one message would use.
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Any
 
+import msgspec
+
 from gatepost.clock import Instant
 from gatepost.domain.address import Address, Mailbox
 from gatepost.domain.engagement import TrackingWish
@@ -45,8 +47,7 @@ class Source(StrEnum):
     DSN = "dsn"  # no door: our own bounce messages
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attachment:
+class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     """
     One file of a message.
 
@@ -57,14 +58,17 @@ class Attachment:
     """
 
     filename: str
-    content: bytes = field(repr=False)
+    content: bytes
     content_type: str
     is_inline: bool = False
     content_id: str | None = None
 
+    def __repr__(self) -> str:
+        """Say of what kind it is; what it says must not reach a log."""
+        return f"<attachment {self.content_type}, {len(self.content)} bytes>"
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Steering:
+
+class Steering(msgspec.Struct, frozen=True, kw_only=True):
     """
     How a message shall be treated, whatever its content: the part that both doors share.
 
@@ -80,7 +84,7 @@ class Steering:
 
     stream: str = DEFAULT_STREAM
     tags: tuple[str, ...] = ()
-    metadata: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, str] = msgspec.field(default_factory=dict)
     scheduled_at: Instant | None = None
     expires_at: Instant | None = None
     idempotency_key: str | None = None
@@ -92,8 +96,7 @@ class Steering:
     tracking: TrackingWish | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Submission:
+class Submission(msgspec.Struct, frozen=True, kw_only=True):
     """
     A message as fields, every one already checked by the door's parser.
 
@@ -111,12 +114,15 @@ class Submission:
     html: str | None = None
     attachments: tuple[Attachment, ...] = ()
     headers: tuple[tuple[str, str], ...] = ()
-    steering: Steering = field(default_factory=Steering)
-    variables: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    steering: Steering = msgspec.field(default_factory=Steering)
+    variables: Mapping[str, Any] = msgspec.field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Say whose it is; what it says must not reach a log."""
+        return f"<submission of {self.sender.address}>"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EnvelopeRecipient:
+class EnvelopeRecipient(msgspec.Struct, frozen=True, kw_only=True):
     """
     A recipient as the envelope names it.
 
@@ -131,8 +137,7 @@ class EnvelopeRecipient:
     orcpt: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RawSubmission:
+class RawSubmission(msgspec.Struct, frozen=True, kw_only=True):
     """
     A finished message with its envelope, from SMTP or from `POST /v1/messages/raw`.
 
@@ -144,14 +149,17 @@ class RawSubmission:
 
     envelope_from: Address | None
     recipients: tuple[EnvelopeRecipient, ...]
-    content: bytes = field(repr=False)
-    steering: Steering = field(default_factory=Steering)
+    content: bytes
+    steering: Steering = msgspec.field(default_factory=Steering)
     ret: str | None = None
     envid: str | None = None
 
+    def __repr__(self) -> str:
+        """Say whose it is; what it says must not reach a log."""
+        return f"<submission of {self.envelope_from or '<>'}, {len(self.content)} bytes>"
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
+
+class Draft(msgspec.Struct, frozen=True, kw_only=True):
     """
     A composed message, ready to be committed.
 
@@ -170,13 +178,17 @@ class Draft:
     recipients: tuple[EnvelopeRecipient, ...]
     subject: str
     message_id_header: str
-    content: bytes = field(repr=False)
+    content: bytes
     is_8bit: bool
     is_smtputf8: bool
     steering: Steering
     ret: str | None = None
     envid: str | None = None
     earlier_ids: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Name it; what it says must not reach a log."""
+        return f"<draft {self.id}>"
 
     @property
     def lane(self) -> Lane:

@@ -11,6 +11,8 @@ Not here: fields as JSON (checks, compose); whether the sender may use the From 
 import re
 from dataclasses import replace
 
+import msgspec
+
 from gatepost.clock import Instant, parse_iso
 from gatepost.domain.address import InvalidAddress, Mailbox, parse_mailbox
 from gatepost.domain.engagement import TrackingWish
@@ -75,7 +77,7 @@ def adopt(raw: RawSubmission, *, message_id: str, hostname: str, now: Instant, l
     earlier_ids = _stop_loops(by_name, raw, hostname)
     sender = _sender(by_name, faults)
     header_id = _message_id(by_name, faults)
-    outside = replace(raw.steering, ignores_tls_policy=True) if _is_tls_optional(by_name) else raw.steering
+    outside = msgspec.structs.replace(raw.steering, ignores_tls_policy=True) if _is_tls_optional(by_name) else raw.steering
     steering = _steering([field for field in fields if field.lower.startswith(_STEERING)], outside, now, faults)
     types = by_name.get("content-type", [])
     if len(types) < 2:
@@ -241,7 +243,7 @@ def _steering(fields: list[Field], outside: Steering, now: Instant, faults: list
                 metadata[field.name[len(_STEERING) + len("metadata-") :]] = text
         else:
             faults.append(Fault(field.name, "unknown_header", "there is no such steering header"))
-    steering = replace(
+    steering = msgspec.structs.replace(
         outside,
         stream=values.get("stream", outside.stream),
         tags=tuple(tags) or outside.tags,
@@ -252,7 +254,7 @@ def _steering(fields: list[Field], outside: Steering, now: Instant, faults: list
     )
     if not _TRACKING.keys().isdisjoint(values):
         asked = {name: _yes_or_no(values[what], places[what], faults) for what, name in _TRACKING.items() if what in values}
-        steering = replace(steering, tracking=replace(outside.tracking or TrackingWish(), **asked))
+        steering = msgspec.structs.replace(steering, tracking=replace(outside.tracking or TrackingWish(), **asked))
     faults += _steering_faults(steering)
     return _timed(steering, values, places, now, faults)
 
@@ -298,7 +300,7 @@ def _timed(steering: Steering, values: dict[str, str], places: dict[str, str], n
             faults.append(Fault(places["ttl"], "invalid_ttl", "not a whole number of seconds above 0"))
         else:
             expires_at = max(scheduled_at or now, now) + int(values["ttl"]) * 1000
-    return replace(steering, scheduled_at=scheduled_at, expires_at=expires_at)
+    return msgspec.structs.replace(steering, scheduled_at=scheduled_at, expires_at=expires_at)
 
 
 def _assemble(content: bytes, fields: list[Field], body_at: int, added: bytes) -> bytes:

@@ -110,9 +110,11 @@ def check_submission(submission: Submission, limits: Limits) -> list[Fault]:
     faults = _content_faults(submission)
     faults += text_faults("/subject", submission.subject, MAX_SUBJECT)
     faults += _mailbox_faults("/from", submission.sender)
-    for field in ("to", "cc", "bcc", "reply_to"):
-        for n, box in enumerate(getattr(submission, field)):
-            faults += _mailbox_faults(f"/{field}/{n}", box)
+    fields = (("to", submission.to), ("cc", submission.cc), ("bcc", submission.bcc), ("reply_to", submission.reply_to))
+    for field, boxes in fields:
+        for n, box in enumerate(boxes):
+            if box.name:
+                faults += _mailbox_faults(f"/{field}/{n}", box)
     faults += _header_faults(submission.headers, limits)
     faults += _attachment_faults(submission.attachments, limits)
     return faults + check_steering(submission.steering)

@@ -11,13 +11,14 @@ Bugs: none known.
 import re
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from functools import lru_cache
 from itertools import count
 
+import msgspec
+
 from gatepost.clock import Instant
 from gatepost.domain.address import Mailbox
-from gatepost.domain.message import Attachment, Draft, EnvelopeRecipient, RecipientKind, Submission
+from gatepost.domain.message import Attachment, Draft, EnvelopeRecipient, RecipientKind, Steering, Submission
 from gatepost.mime.headers import mailboxes, unstructured
 from gatepost.mime.plaintext import text_of
 from gatepost.mime.writer import file_part, multipart, text_part
@@ -53,8 +54,13 @@ def compose(submission: Submission, *, message_id: str, hostname: str, now: Inst
         content=content,
         is_8bit=not content.isascii(),
         is_smtputf8=any(box.address.needs_smtputf8 for box in everyone),
-        steering=replace(submission.steering, ignores_tls_policy=True) if _is_tls_optional(submission) else submission.steering,
+        steering=_steering(submission),
     )
+
+
+def _steering(submission: Submission) -> Steering:
+    steering = submission.steering
+    return msgspec.structs.replace(steering, ignores_tls_policy=True) if _is_tls_optional(submission) else steering
 
 
 def _is_tls_optional(submission: Submission) -> bool:

@@ -5,6 +5,7 @@ Never here: content, secrets, subjects, whole addresses (masked unless the opera
 cannot break a line, since every value is written as JSON, in ASCII.
 """
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -13,6 +14,8 @@ import time
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final
+
+import msgspec
 
 from gatepost.domain.masking import masked_text
 
@@ -28,6 +31,11 @@ _ONE_WRITE: Final = 4_096
 
 _encode: Final = json.JSONEncoder(default=str).encode
 """Made once: json.dumps makes one for each line."""
+_encode_fast: Final = msgspec.json.Encoder().encode
+
+_waiting: list[str] = []
+"""Lines of this process's event loop that are written together, at the end of its round."""
+_waiting_on: asyncio.AbstractEventLoop | None = None
 
 
 def configure(*, level: str, mask_addresses: bool, process: str) -> None:
@@ -72,11 +80,57 @@ def _write(event: str, fields: dict[str, Any], level: str = "info") -> None:
     """Write a line; a log that cannot be written must not stop the mail."""
     if _LEVELS[level] < _least:
         return
-    _put([_line(event, fields, level)])
+    line = _line(event, fields, level)
+    _put_soon(line)
+    if level != "info":
+        _flush_here()
 
 
 def _line(event: str, fields: dict[str, Any], level: str) -> str:
-    return _encode(_stamp({"process": _process, **fields, "event": event, "level": level}))
+    line = _stamp({"process": _process, **fields, "event": event, "level": level})
+    try:
+        written = _encode_fast(line)
+    except (TypeError, ValueError):  # a value of some other kind, or text that is no Unicode
+        return _encode(line)
+    return msgspec.json.format(written, indent=0).decode() if written.isascii() else _encode(line)
+
+
+def _put_soon(line: str) -> None:
+    """Write a line at the end of this round of the event loop, with all others of the round; at once where no loop runs."""
+    global _waiting_on  # noqa: PLW0603 - one log per process
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        _put([line])
+        return
+    if loop is not _waiting_on:
+        _waiting_on = loop
+        loop.call_soon(_flush)
+    _waiting.append(line)
+
+
+def _flush_here() -> None:
+    """Write at once what this thread's loop has to say: trouble must be told before what it leads to."""
+    with contextlib.suppress(RuntimeError):
+        asyncio.get_running_loop()
+        _flush()
+
+
+def _flush() -> None:
+    """Write what waits, each time as many lines as a pipe takes whole."""
+    global _waiting_on  # noqa: PLW0603 - one log per process
+    _waiting_on = None
+    lines, _waiting[:] = _waiting[:], []
+    together: list[str] = []
+    size = 0
+    for line in lines:
+        size += len(line) + 1
+        if size > _ONE_WRITE and together:
+            _put(together)
+            together, size = [], len(line) + 1
+        together.append(line)
+    if together:
+        _put(together)
 
 
 def _put(lines: Sequence[str]) -> None:
@@ -104,19 +158,9 @@ def refused(**fields: Any) -> None:
 
 def attempted(attempts: Sequence[dict[str, Any]]) -> None:
     """Delivery attempts ended, each for one recipient: a line for each, with few calls of the system."""
-    if not _is_info:
-        return
-    together: list[str] = []
-    size = 0
-    for fields in attempts:
-        line = _line("attempted", {**fields, "address": mask(fields["address"])}, "info")
-        size += len(line) + 1
-        if size > _ONE_WRITE and together:
-            _put(together)
-            together, size = [], len(line) + 1
-        together.append(line)
-    if together:
-        _put(together)
+    if _is_info:
+        for fields in attempts:
+            _write("attempted", {**fields, "address": mask(fields["address"])})
 
 
 def failed_over(**fields: Any) -> None:

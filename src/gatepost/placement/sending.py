@@ -8,8 +8,9 @@ Not here: what a message must be (accept), where it lands (looking).
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final, Protocol
+
+import msgspec
 
 from gatepost import ids
 from gatepost.clock import DAY, HOUR, SECOND, Clock
@@ -152,9 +153,9 @@ class PlacementTests:
         return False
 
     def _addressed(self, submission: Submission, name: str, marker: str) -> Submission:
-        steering = replace(submission.steering, tags=tuple(dict.fromkeys((*submission.steering.tags, TAG))))
+        steering = msgspec.structs.replace(submission.steering, tags=tuple(dict.fromkeys((*submission.steering.tags, TAG))))
         headers = (*submission.headers, (MARKER, marker))
-        return replace(submission, to=(self._addresses[name],), cc=(), bcc=(), headers=headers, steering=steering)
+        return msgspec.structs.replace(submission, to=(self._addresses[name],), cc=(), bcc=(), headers=headers, steering=steering)
 
     def _provider(self, name: str) -> str:
         return self._seeds[name].provider or self._addresses[name].address.domain

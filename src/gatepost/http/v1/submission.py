@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
+
 from gatepost.clock import Instant, parse_iso
 from gatepost.domain.address import MAX_NAME, Address, InvalidAddress, Mailbox, parse_address, parse_mailbox
 from gatepost.domain.engagement import TrackingWish
@@ -221,8 +223,10 @@ def _raise(reader: _Reader, submission: Submission, limits: Limits) -> None:
 
 def _personalized(reader: _Reader, shared: Submission, one: bodies.Personalization, n: int) -> Submission:
     at = f"/personalizations/{n}"
-    steering = shared.steering if one.metadata is None else replace(shared.steering, metadata={**shared.steering.metadata, **one.metadata})
-    return replace(
+    steering = shared.steering
+    if one.metadata is not None:
+        steering = msgspec.structs.replace(steering, metadata={**steering.metadata, **one.metadata})
+    return msgspec.structs.replace(
         shared,
         to=reader.mailboxes(one.to, f"{at}/to"),
         cc=reader.mailboxes(one.cc, f"{at}/cc"),
@@ -276,7 +280,7 @@ def _rendered(submission: Submission, variables: dict[str, Any]) -> Submission:
             faults.append(Fault(f"/{name}", fault.code, fault.detail))
             return ""
 
-    rendered = replace(
+    rendered = msgspec.structs.replace(
         submission,
         subject=render("subject", submission.subject),
         text=None if submission.text is None else render("text", submission.text),
