@@ -1,5 +1,6 @@
 """`gatepost serve`: its children live, die and come back as promised."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -17,7 +18,19 @@ from tests.flow.serving import Serving, gatepost, prepare, until
 
 
 def _cores(children: list[int]) -> list[list[int]]:
+    """List where the loops of some processes may run: each is its process's first thread."""
     return sorted(sorted(os.sched_getaffinity(pid)) for pid in children)
+
+
+def _threads(children: list[int]) -> set[str]:
+    """List where the database threads of some processes may run."""
+    found = set()
+    for pid in children:
+        for one in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(OSError):
+                if int(one.name) != pid and (one / "comm").exists():
+                    found.add((one / "status").read_text().partition("Cpus_allowed_list:")[2].split()[0])
+    return found
 
 
 def _runs(pid: int) -> bool:
@@ -84,6 +97,8 @@ def test_each_process_keeps_to_its_core_whoever_started_it(data: Path) -> None:
     with Serving(data, f"workers.dispatch={max(1, len(expected) - 1)}", f"http.listen=127.0.0.1:{_free_port()}") as serving:
         old = serving.children()
         assert _cores(old) == expected
+        if len(expected) > 1:  # the threads beside the loops go where there is room
+            assert f"{expected[0][0]}-{expected[-1][0]}" in _threads(old)
         assert len(os.sched_getaffinity(serving.process.pid)) == len(expected)
         os.kill(psutil.Process(old[0]).ppid(), signal.SIGKILL)
         until(lambda: len(set(serving.children()) - set(old)) == len(expected))

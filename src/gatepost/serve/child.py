@@ -16,6 +16,7 @@ import resource
 import signal
 import sys
 from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from gatepost.serve.cores import keep_to
 from gatepost.settings import InvalidSettings, Loaded
 from gatepost.store.errors import MasterKeyRefused, UnsafeDurability
 from gatepost.store.sqlite import LibraryTooOld
+from gatepost.store.threads import roam
 
 _PR_SET_PDEATHSIG = 1
 _FATAL = (InvalidSettings, LibraryTooOld, UnsafeDurability, CannotListen, MasterKeyRefused)
@@ -72,6 +74,8 @@ class Order:
 
 
 _SWITCH_INTERVAL_S = 0.001
+_THREADS = 8
+"""For what is computed beside the loop, such as the hash of a password."""
 _M_ARENA_MAX = -8
 """As glibc's malloc.h has it."""
 
@@ -130,6 +134,7 @@ def _run_loop(main: Coroutine[Any, Any, None]) -> None:
 async def _main(order: Order, loaded: Loaded) -> None:
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, thread_name_prefix="beside", initializer=roam))
     watch = asyncio.create_task(_watch_parent(order.parent_pid))
 
     def on_ready(listening: dict[str, str]) -> None:

@@ -1,10 +1,9 @@
 """
 Which core each process of `serve` keeps to.
 
-A process has a thread for its loop and one or two for its database, which hand the interpreter to each other many times a second.
-On one core they find in its caches what the other left there; spread over several they fetch it anew each time, and a message costs
-up to a tenth more (docs/performance.md). Where there are as many processes as cores, each therefore keeps to one of its own. With
-fewer or more of them the kernel does better.
+A loop that is moved from core to core finds its caches empty each time, and a message costs up to a tenth more
+(docs/performance.md). Where there are as many processes as cores, the loop of each therefore keeps to one; the threads beside it go
+where there is room (store.threads). With fewer processes, or more, the kernel does better.
 """
 
 import contextlib
@@ -33,7 +32,7 @@ def shares(workers: Workers, cores: Sequence[int]) -> list[int | None]:
 
 
 def keep_to(core: int | None) -> None:
-    """Run this process, and each thread that it starts from now on, on one core; where the system refuses, on any."""
+    """Run this thread, and each that it starts from now on unless that roams, on one core; where the system refuses, on any."""
     if core is not None and hasattr(os, "sched_setaffinity"):
         with contextlib.suppress(OSError):  # a core that was taken away since
             os.sched_setaffinity(0, {core})

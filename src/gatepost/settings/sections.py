@@ -223,7 +223,7 @@ class Workers(Section, frozen=True):
     """Processes of `gatepost serve`."""
 
     dispatch: Annotated[int, Meta(ge=0, le=64, description="dispatch processes; 0 is one per core beyond the first, at least one")] = 0
-    keep_cores: Annotated[bool, Meta(description="each process keeps to a core of its own, where there are as many of both")] = True
+    keep_cores: Annotated[bool, Meta(description="each process keeps its loop to one core, where there are as many of both")] = True
     lease_s: Annotated[float, Meta(ge=1, description="a dispatch process that is silent for so long loses its shards")] = 15.0
     longest_pause_s: Annotated[
         float, Meta(ge=0.2, le=3600, description="longest wait before a process that keeps dying is started again; the first waits 0.2 s")

@@ -26,6 +26,7 @@ from sqlalchemy.pool import NullPool
 from gatepost.store import sealing
 from gatepost.store.errors import StorageUnavailable, is_unavailable
 from gatepost.store.keyring import Keyring
+from gatepost.store.threads import roam
 
 try:
     import pysqlite3.dbapi2 as _driver
@@ -84,7 +85,7 @@ class SqliteEngine:
         )
         self._writer = threading.Thread(target=self._write_loop, name="sqlite-writer", daemon=True)
         self._writer.start()
-        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="sqlite-reader")
+        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="sqlite-reader", initializer=roam)
         self._read_engine = _create_engine(self.path, keyring, is_writer=False)
         self._local = threading.local()
         self._reading: list[Connection] = []
@@ -129,6 +130,7 @@ class SqliteEngine:
             raise
 
     def _write_loop(self) -> None:
+        roam()
         engine = _create_engine(self.path, self.keyring, is_writer=True)
         conn: Connection | None = None
         lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

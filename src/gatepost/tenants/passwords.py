@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
 from gatepost.domain.errors import Fault, Refused
+from gatepost.store.threads import roam
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -195,7 +196,7 @@ class Passwords:
         await self._wait_for_turn(self._rows[is_known_device])
         try:
             if self._thread is None:
-                self._thread = ThreadPoolExecutor(1, "password")
+                self._thread = ThreadPoolExecutor(1, "password", initializer=roam)
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         finally:
             self._next()
