@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gatepost.domain.errors import CATALOGUE
-from tests.flow.serving import Serving, prepare
+from tests.flow.serving import Serving, prepare, until
 from tests.screening.daemons import EICAR, GTUBE, Daemon
 from tests.screening.mail import MZ, mime, zipped
 
@@ -129,7 +129,7 @@ def test_a_warning_is_seen_at_every_door(doors):
         accepted = next(one for one in events["data"] if one["type"] == "message.accepted")
         assert accepted["data"]["warnings"] == ["domain_typo", "role_address"]
     assert doors.smtp(mime(), "info@gmial.com")[0] == 250
-    (line,) = [line for line in doors.lines("accepted") if line["source"] == "smtp"]
+    (line,) = until(lambda: [line for line in doors.lines("accepted") if line["source"] == "smtp"])
     assert line["warnings"] == ["domain_typo", "role_address"]
     assert "did you mean" not in doors.serving.log
     status, answer = doors.json()

@@ -68,7 +68,7 @@ def test_attempts_that_are_told_together_have_the_lines_that_each_would_have_alo
 
 
 def test_lines_of_one_round_are_written_together_and_in_order(lines, monkeypatch):
-    """Few calls of the system for many messages; trouble is told at once, behind what came before it."""
+    """Few calls of the system for many messages; all else is told at once, behind what came before it."""
     writes = []
     monkeypatch.setattr(maillog, "_put", lambda together: writes.append([json.loads(line)["event"] for line in together]))
 

@@ -80,10 +80,8 @@ def _write(event: str, fields: dict[str, Any], level: str = "info") -> None:
     """Write a line; a log that cannot be written must not stop the mail."""
     if _LEVELS[level] < _least:
         return
-    line = _line(event, fields, level)
-    _put_soon(line)
-    if level != "info":
-        _flush_here()
+    _put_soon(_line(event, fields, level))
+    _flush_here()
 
 
 def _line(event: str, fields: dict[str, Any], level: str) -> str:
@@ -110,7 +108,7 @@ def _put_soon(line: str) -> None:
 
 
 def _flush_here() -> None:
-    """Write at once what this thread's loop has to say: trouble must be told before what it leads to."""
+    """Write at once what this thread's loop has to say: what is told here comes before what it leads to."""
     with contextlib.suppress(RuntimeError):
         asyncio.get_running_loop()
         _flush()
@@ -140,9 +138,9 @@ def _put(lines: Sequence[str]) -> None:
 
 
 def accepted(**fields: Any) -> None:
-    """A message is stored and its sender was told so."""
+    """A message is stored and its sender is told so; of many in one round of the loop the lines are written together."""
     if _is_info:
-        _write("accepted", fields)
+        _put_soon(_line("accepted", fields, "info"))
 
 
 def replayed(**fields: Any) -> None:
@@ -160,7 +158,8 @@ def attempted(attempts: Sequence[dict[str, Any]]) -> None:
     """Delivery attempts ended, each for one recipient: a line for each, with few calls of the system."""
     if _is_info:
         for fields in attempts:
-            _write("attempted", {**fields, "address": mask(fields["address"])})
+            _put_soon(_line("attempted", {**fields, "address": mask(fields["address"])}, "info"))
+        _flush_here()
 
 
 def failed_over(**fields: Any) -> None:
