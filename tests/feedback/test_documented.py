@@ -120,3 +120,67 @@ def test_the_carriers_unknown_user_is_believed_where_it_answers_rcpt(stage: str,
 def test_a_domain_without_a_way_is_not_proved_gone(said: str) -> None:
     """Only a domain that is said not to exist, or to take no mail, is suppressed; a broken DNS looks like one without exchangers."""
     assert not _is_hard(judge([Statement(text=f"554 5.4.4 {said}")]))
+
+
+SENTENCES = [
+    line.split("\t")
+    for line in (Path(__file__).parent / "languages.tsv").read_text("utf-8").splitlines()
+    if line and not line.startswith("#")
+]
+
+
+@pytest.mark.parametrize(("category", "_language", "said"), SENTENCES, ids=[f"{line[1]}: {line[2][:40]}" for line in SENTENCES])
+def test_the_main_meanings_are_understood_in_other_languages(category: str, _language: str, said: str) -> None:
+    """A server speaks its administrator's language; the sense of the words is enough, without any code."""
+    assert judge([Statement(text=said)]).category == category
+
+
+@pytest.mark.parametrize("unknown", ["user unknown", "no such user", "mailbox does not exist", "unknown recipient"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Message rejected as spam: {}",
+        "Callout verification of <b@example.com> failed: 550 {}",
+        "postmaster verification failed while checking b@example.com: {}",
+        "Sender address rejected: {}",
+        "Return path {}",
+        "Absender: {}",
+        "送信者: {}",
+        "Directory harvest attack detected: {}",
+        "unusual number of: {}",
+        "Greylisted, {}, try again later",
+        "Temporary lookup failure, {}",
+        "{} (LDAP server unavailable)",
+        "Relaying denied, {}",
+        "You are not allowed to write to this recipient, {}",
+        "{}. Authentication required",
+    ],
+)
+def test_unknown_beside_another_reason_suppresses_nobody(said: str, unknown: str) -> None:
+    """Who else is unknown, or what else is wrong, is no proof that the recipient is gone, whatever the code."""
+    for code in ("", "550 ", "550 5.1.1 ", "550 5.7.1 "):
+        for stage in ("", "rcpt", "content"):
+            found = judge([Statement(text=code + said.format(unknown), stage=stage)])
+            assert not _is_hard(found), (code, stage, found.rule)
+
+
+@pytest.mark.parametrize("unknown", ["domain not found", "host unknown", "no such domain"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Sender domain: {}",
+        "HELO command rejected: {}",
+        "your domain example.com: {}",
+        "Return path {}",
+        "{}, try again later",
+        "SPF: {}",
+        "PTR lookup: {}",
+        "Absender: {}",
+    ],
+)
+def test_another_domain_that_is_unknown_suppresses_nobody(said: str, unknown: str) -> None:
+    """A domain of ours, of our host or of a link, or one that could not be asked about now, is not the recipient's."""
+    for code in ("", "550 ", "550 5.1.2 ", "550 5.7.1 "):
+        for stage in ("", "rcpt"):
+            found = judge([Statement(text=code + said.format(unknown), stage=stage)])
+            assert not _is_hard(found), (code, stage, found.rule)

@@ -79,6 +79,7 @@ def test_the_setting_is_taken_at_the_start_of_a_process(tmp_path: Path) -> None:
         ("[[rule]]\nid = 'a'\ncategory = 'expired'\nwords = 'x'", "words"),
         ("[[rule]]\nid = 'a'\ncategory = 'expired'\nwords = ['@nowhere']", "nowhere"),
         ("[[rule]]\nid = 'a'\ncategory = 'expired'\nwords = ['Upper']", "lower case"),
+        ("[words]\nours = ['@nowhere']", "nowhere"),
         ("[[rule]]\nid = 'a'\ncategory = 'expired'\nnear = [['x']]", "pairs"),
         ("[[rule]]\nid = 'a'\ncategory = 'expired'\n[[rule]]\nid = 'a'\ncategory = 'expired'", "one id"),
         ("[rules]\na = 1", "nothing else"),
@@ -90,6 +91,16 @@ def test_a_fault_in_a_rules_file_is_named(tmp_path: Path, text: str, says: str) 
     file.write_text(text)
     with pytest.raises(InvalidRules, match=says):
         load_rules(file)
+
+
+def test_a_list_of_words_may_hold_another(tmp_path: Path) -> None:
+    """A list names lists that stand before it, shipped ones too, so that one sense is written down once."""
+    file = tmp_path / "rules.toml"
+    file.write_text(
+        '[words]\nmoons = ["blue moon"]\nall = ["@moons", "red sun", "@closed"]\n[[rule]]\nid = "house.moon"\ncategory = "rate_limited"\nwords = ["@all"]\n'
+    )
+    rules = load_rules(file)
+    assert {judge([Statement(text=f"550 {said}")], rules).rule for said in ("a blue moon", "a red sun", "dormant")} == {"house.moon"}
 
 
 def test_a_rules_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -208,7 +208,9 @@ def _read(text: str, lists: dict[str, tuple[str, ...]]) -> tuple[tuple[Rule, ...
         raise InvalidRules(f"not TOML: {error}") from error
     if set(tables) - {"words", "rule"} or not isinstance(tables.get("words", {}), dict) or not isinstance(tables.get("rule", []), list):
         raise InvalidRules("a file of rules has [words] and [[rule]], nothing else")
-    lists = lists | {name: _texts(name, value) for name, value in tables.get("words", {}).items()}
+    lists = dict(lists)
+    for name, value in tables.get("words", {}).items():
+        lists[name] = _said(f"words {name}", value, lists)
     rules = tuple(_rule(table, lists) for table in tables.get("rule", []))
     if len({rule.id for rule in rules}) != len(rules):
         raise InvalidRules("two rules have one id")
@@ -234,10 +236,10 @@ def _rule(table: Any, lists: dict[str, tuple[str, ...]]) -> Rule:
             codes=frozenset(int(code) for code in table.get("codes", [])),
             enhanced=frozenset(code for text in _texts(name, table.get("enhanced", [])) for code in _codes(text)),
             classes=frozenset(int(one) for one in table.get("classes", [])),
-            words=_said(name, table.get("words", []), lists),
-            also=_said(name, table.get("also", []), lists),
-            never=_said(name, table.get("never", []), lists),
-            near=_pairs(name, table.get("near", []), lists),
+            words=_said(f"rule {name}", table.get("words", []), lists),
+            also=_said(f"rule {name}", table.get("also", []), lists),
+            never=_said(f"rule {name}", table.get("never", []), lists),
+            near=_pairs(f"rule {name}", table.get("near", []), lists),
             hosts=_texts(name, table.get("hosts", [])),
             actions=frozenset(_texts(name, table.get("actions", []))),
             origin=table.get("origin", ""),
@@ -273,19 +275,19 @@ def _codes(text: str) -> tuple[str, ...]:
     return tuple(f"{subject}.{number}" for number in numbers)
 
 
-def _said(name: str, value: list[Any], lists: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """Take words; `@name` stands for a list of `[words]`."""
+def _said(name: str, value: Any, lists: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """Take words; `@name` stands for a list of `[words]`, of those written before it where it stands in a list itself."""
     out: list[str] = []
     for word in _texts(name, value):
         if word.startswith("@"):
             if word[1:] not in lists:
-                raise InvalidRules(f"rule {name}: there is no list {word[1:]}")
+                raise InvalidRules(f"{name}: there is no list {word[1:]}")
             out += lists[word[1:]]
         else:
             out.append(word)
     if any(word != word.lower() for word in out):
-        raise InvalidRules(f"rule {name}: words are in lower case")
-    return tuple(out)
+        raise InvalidRules(f"{name}: words are in lower case")
+    return tuple(dict.fromkeys(out))
 
 
 def _pairs(name: str, value: list[Any], lists: dict[str, tuple[str, ...]]) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
@@ -293,7 +295,7 @@ def _pairs(name: str, value: list[Any], lists: dict[str, tuple[str, ...]]) -> tu
     pairs = []
     for pair in value:
         if not isinstance(pair, list) or len(pair) != 2:
-            raise InvalidRules(f"rule {name}: near is a list of pairs")
+            raise InvalidRules(f"{name}: near is a list of pairs")
         first, second = (_said(name, side if isinstance(side, list) else [side], lists) for side in pair)
         pairs.append((first, second))
     return tuple(pairs)
