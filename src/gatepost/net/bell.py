@@ -27,6 +27,8 @@ _PATH_BYTES: Final = 100
 _LARGEST: Final = 256 * 1024
 _RING: Final = b"!"
 _QUIET_S: Final = 0.001
+_FULL_S: Final = 0.01
+"""When to ring again where a listener has not read what was sent before: it may be frozen."""
 _LOOK_AGAIN_S: Final = 0.25
 
 
@@ -150,7 +152,7 @@ class Bell:
         except BlockingIOError:
             if self._timer is None:  # what it has not heard yet may be no ring
                 with contextlib.suppress(RuntimeError):
-                    self._timer = asyncio.get_running_loop().call_later(_QUIET_S, self._ring_late)
+                    self._timer = asyncio.get_running_loop().call_later(_FULL_S, self._ring_late)
         except OSError:
             self._forget(path)
 
