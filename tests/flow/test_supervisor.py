@@ -276,11 +276,14 @@ def test_the_metrics_of_all_processes_are_one(serving: Serving, key: str) -> Non
     """What the door counted and what a dispatch process counted stand in one answer, without the gauges of dead ones."""
     message_id = serving.send(key)
     until(lambda: serving.status_of(key, message_id) == "delivered")
+    delivered = 'gatepost_recipients_final_total{{status="delivered"}} {}.0'
+    until(lambda: delivered.format(1) in serving.text("/metrics"))  # it is counted a moment after it is on disk
     (old,) = serving.children("dispatch")
     os.kill(old, signal.SIGKILL)
     until(lambda: serving.children("dispatch") not in ([], [old]))
     message_id = serving.send(key)
     until(lambda: serving.status_of(key, message_id) == "delivered")
+    until(lambda: delivered.format(2) in serving.text("/metrics"))
     text = serving.text("/metrics")
     assert 'gatepost_messages_accepted_total{source="http",stream="transactional"} 2.0' in text
     assert 'gatepost_recipients_final_total{status="delivered"} 2.0' in text

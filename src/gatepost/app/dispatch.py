@@ -94,9 +94,8 @@ async def _dispatch(
     owned: dict[int, int] = {}
     while not stopping.is_set():
         seconds = await _step(dispatcher)
-        if ownership.epochs != owned:
+        if ownership.epochs != owned and base.bell.own(ownership.epochs):
             owned = dict(ownership.epochs)
-            base.bell.own(owned)
         await dispatcher.wait(seconds)
     waker.cancel()
     maillog.lifecycle("stopping", node=node_id)

@@ -69,13 +69,15 @@ class Bell:
         self._loop = loop
         loop.add_reader(receiver.fileno(), _hear, receiver, callback, on_handed, memoryview(bytearray(_LARGEST)))
 
-    def own(self, shards: Collection[int]) -> None:
-        """Say which shards this process owns: from now on it is handed what lies in them."""
-        if self._own is None:
-            return
-        receiver, path = self._own
-        with contextlib.suppress(OSError):  # then it is handed what others own, and leaves it
-            self._own = receiver, path.rename(path.with_name(_name(sum(1 << shard for shard in shards))))
+    def own(self, shards: Collection[int]) -> bool:
+        """Say which shards this process owns: from now on it is handed what lies in them. Return whether it could be said."""
+        if self._own is not None:
+            receiver, path = self._own
+            try:
+                self._own = receiver, path.rename(path.with_name(_name(sum(1 << shard for shard in shards))))
+            except OSError:  # such as a full disk: what it is handed meanwhile, and does not own, it leaves
+                return False
+        return True
 
     def owners(self, shards: Iterable[int]) -> set[str] | None:
         """Name the processes of this machine that own some shards; None when nobody here owns one of them."""

@@ -9,7 +9,7 @@ the process counts in its own memory, and `/metrics` shows only what the door co
 import os
 from pathlib import Path
 
-_KINDS = ("counter", "gauge_livesum", "histogram")
+_KINDS = ("counter", "gauge_livemin", "gauge_livesum", "gauge_mostrecent", "histogram")
 _BYTES = 1 << 18
 """Thousands of label combinations; ours are bounded to some hundred."""
 
