@@ -129,7 +129,10 @@ class _Forking:
                 os.read(woken, 4096)
                 self._reap()
             if self.channel.fileno() in ready:
-                data, handles, _, _ = socket.recv_fds(self.channel, LONGEST, _MOST_HANDLES)
+                try:
+                    data, handles, _, _ = socket.recv_fds(self.channel, LONGEST, _MOST_HANDLES)
+                except OSError:  # a supervisor that was killed resets the channel when something was left unread in it
+                    return
                 if not data:
                     return
                 self._heed(msgspec.json.decode(data, type=Start | Signal), handles, (woken, wake))
