@@ -1,7 +1,7 @@
 """
 A door process: HTTP, SMTP, pages, and the housekeeping of the database.
 
-Arrives: the settings. Leaves: accepted mail in the store, and a ring of the bell for the dispatch processes.
+Arrives: the settings. Leaves: accepted mail in the store, handed over to the dispatch processes.
 While the database is away at the start, stand-ins answer: 503 and 421.
 Not here: the doors themselves (http, smtpd, dashboard), processes and restarts (serve).
 """

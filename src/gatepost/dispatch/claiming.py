@@ -1,11 +1,13 @@
 """
 The look at the queue: what came new, what is left of before, what has ended; and with it all that deliveries need.
 
-Arrives: the shards that are ours, what is in memory, which sites want how many. Leaves: recipients with their messages and
-addresses, each marked as in flight.
-Two ways lead to a due row. What became due since the last look is read from a cursor on, in every shard and lane, and a
-little from before it again, since commits come late. What did not fit into memory is known as a flow that
-has more (backlog), and is read flow by flow. A scan, one step in an index for each flow, finds all that have something due:
+Arrives: the shards that are ours, what is in memory, which sites want how many; what doors hand over. Leaves: recipients with their
+messages and addresses, each marked as in flight.
+A row that was just stored on this machine is mostly handed over with all that its delivery needs (store.handover), and is not read
+at all; where it does not fit, its content is kept until its turn comes. Two ways lead to all others. What became due since the last
+look is read from a cursor on, in every shard and lane, and a little from before it again, since commits come late. What did not fit
+into memory is known as a flow that has more (backlog), and is read flow by flow.
+A scan, one step in an index for each flow, finds all that have something due:
 at the take-over of a shard, when a cursor meets more than it can read, and now and then to be sure.
 Not here: lining up (loop), whose shards they are (ownership).
 """

@@ -1,7 +1,7 @@
 """
 The queue runner: reads what is due in the shards that this process owns, hands it to couriers, settles their outcomes.
 
-Arrives: queue rows that are due; their messages.
+Arrives: queue rows that are due; their messages; what doors have just stored and hand over.
 Leaves: settled results.
 Nothing is written at the claim: a set in memory remembers what is in flight, and the lease keeps other processes off. One
 owner has all of a site, so what shaping allows there is exact.
