@@ -123,9 +123,8 @@ class FakeBell:
     def ring(self):
         self.rings += 1
 
-    def owners(self, shards):
-        found = {self.owned.get(shard) for shard in shards}
-        return None if None in found else found
+    def owner(self, shard):
+        return self.owned.get(shard)
 
     def hand(self, owner, data):
         if not self.is_full:
@@ -171,6 +170,25 @@ def test_all_of_one_round_goes_in_few_datagrams_and_no_ring(make_engine, tmp_pat
         handing.add([handed(rows[0])], 1.0, is_all=True)
         await asyncio.sleep(0)
         assert bell.rings == 3
+
+    run(make_engine, tmp_path, work)
+
+
+def test_each_process_gets_its_own_and_what_nobody_here_owns_is_rung_for(make_engine, tmp_path):
+    """With several dispatch processes, or machines: one message for others keeps no other one from being handed over."""
+
+    async def work(house):
+        rows = await house.engine.write(lambda conn: [put_message(conn, domains=(f"d{n}.example", f"e{n}.example")) for n in range(20)])
+        shards = sorted({row.shard for one in rows for row in one})
+        bell = FakeBell({shard: "abc"[n % 3] for n, shard in enumerate(shards) if n % 3 < 2})
+        handing = Handing(bell)
+        for one in rows:
+            handing.add([handed(one)], 1.0, is_all=True)
+        await asyncio.sleep(0)
+        got = {owner: {message.id for message in unpacked(data, 1.0)} for owner, data in bell.sent}
+        for owner in "ab":
+            assert got[owner] == {one[0].message_id for one in rows if owner in {bell.owner(row.shard) for row in one}}
+        assert bell.rings == 1
 
     run(make_engine, tmp_path, work)
 

@@ -23,8 +23,8 @@ class Bell(Protocol):
         """Say that the queue should be looked at."""
         ...
 
-    def owners(self, shards: Sequence[int]) -> set[str] | None:
-        """Name the processes of this machine that own some shards; None when somebody else owns one of them."""
+    def owner(self, shard: int) -> str | None:
+        """Name the process of this machine that owns a shard; None when nobody here does."""
         ...
 
     def hand(self, owner: str, data: bytes) -> bool:
@@ -62,12 +62,16 @@ class Handing:
         waiting, self._waiting = self._waiting, []
         must_ring, self._must_ring = self._must_ring, False
         since_s, self._since_s = self._since_s, float("inf")
-        for messages in _divided(waiting):
-            owners = self._bell.owners([row.shard for message in messages for row in message.rows])
-            must_ring |= owners is None
-            data = packed(messages, since_s) if owners else b""
-            for owner in owners or ():
-                must_ring |= not self._bell.hand(owner, data)
+        by_owner: dict[str, list[Handed]] = {}
+        for message in waiting:
+            for owner in {self._bell.owner(row.shard) for row in message.rows}:
+                if owner is None:
+                    must_ring = True
+                else:
+                    by_owner.setdefault(owner, []).append(message)
+        for owner, messages in by_owner.items():
+            for part in _divided(messages):
+                must_ring |= not self._bell.hand(owner, packed(part, since_s))
         if must_ring:
             self._bell.ring()
 

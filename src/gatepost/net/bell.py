@@ -17,7 +17,7 @@ import os
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final
 
@@ -79,16 +79,10 @@ class Bell:
                 return False
         return True
 
-    def owners(self, shards: Iterable[int]) -> set[str] | None:
-        """Name the processes of this machine that own some shards; None when nobody here owns one of them."""
-        found = set()
+    def owner(self, shard: int) -> str | None:
+        """Name the process of this machine that owns a shard; None when nobody here does."""
         heard = self._heard_by(time.monotonic())
-        for shard in set(shards):
-            owner = next((path for path, owned in heard.items() if owned >> shard & 1), None)
-            if owner is None:
-                return None
-            found.add(owner)
-        return found
+        return next((path for path, owned in heard.items() if owned >> shard & 1), None)
 
     def hand(self, owner: str, data: bytes) -> bool:
         """Send something to the process that owns its shard; return whether it has it. It never blocks."""
