@@ -192,8 +192,9 @@ class Claiming:
     def _keep(self, messages: Sequence[Handed]) -> None:
         """Keep what does not fit yet: its turn comes soon, and then only its rows have to be read."""
         for message in messages:
-            self._kept[message.id] = message
-            self._kept_bytes += len(message.data) + _KEPT_EACH
+            if message.id not in self._kept:  # counted once, however often it comes
+                self._kept[message.id] = message
+                self._kept_bytes += len(message.data) + _KEPT_EACH
         while self._kept_bytes > _MOST_KEPT:
             oldest = next(iter(self._kept))
             self._kept_bytes -= len(self._kept.pop(oldest).data) + _KEPT_EACH
