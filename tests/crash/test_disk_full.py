@@ -8,6 +8,7 @@ from collections import Counter
 
 import pytest
 
+from gatepost.observe import metric_files
 from tests.crash.clients import Load
 from tests.crash.processes import Gateway, Sink, SmallDisk, scratch, wait_until
 from tests.crash.verdict import drained, judge
@@ -108,6 +109,9 @@ from gatepost.observe import metrics
 sys.stdin.read()
 for n in range(200):
     metrics.requests_refused.labels("http", f"code_number_{n}").inc()
+    metrics.road_score.labels(f"road_number_{n}").set(n)
+    metrics.scanner_up.labels(f"scanner_number_{n}").set(1)
+    metrics.shards_owned.labels(f"node_number_{n}").set(n)
 """
     with scratch() as folder:
         disk = SmallDisk(folder, 4)
@@ -115,7 +119,7 @@ for n in range(200):
             (disk.path / "metrics").mkdir()
             environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(disk.path / "metrics"), "PYTHONPATH": "src"}
             before = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, env=environment)
-            wait_until("the files are made", lambda: len(list((disk.path / "metrics").iterdir())) == 3, 20)
+            wait_until("the files are made", lambda: len(list((disk.path / "metrics").iterdir())) == len(metric_files._KINDS), 20)
             disk.fill()
             after = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, env=environment)
             for process in (before, after):
