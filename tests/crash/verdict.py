@@ -12,6 +12,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -34,13 +35,18 @@ class Arrived:
     """Copies of one message at the sink."""
 
     message_ids: set[str] = field(default_factory=set)
-    by_recipient: Counter[str] = field(default_factory=Counter)
-    at: list[float] = field(default_factory=list)
+    by_recipient: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """When each recipient's copies came: one message may go in several transactions."""
 
     @property
     def extra(self) -> int:
         """Copies beyond the first."""
-        return max(self.by_recipient.values(), default=1) - 1
+        return max(map(len, self.by_recipient.values()), default=1) - 1
+
+    @property
+    def repeated(self) -> set[tuple[float, float]]:
+        """When a copy came, and when the next one to the same recipient did."""
+        return {pair for times in self.by_recipient.values() for pair in pairwise(sorted(times))}
 
 
 def arrivals(files: Sequence[Path]) -> dict[str, Arrived]:
@@ -53,8 +59,9 @@ def arrivals(files: Sequence[Path]) -> dict[str, Arrived]:
         assert tag is not None and message_id is not None, f"the sink has a message that nobody sent: {head[:500]!r}"
         one = found[tag[1].decode()]
         one.message_ids.add(message_id[1].decode())
-        one.by_recipient.update(match.decode() for match in _RCPT.findall(head))
-        one.at.append(path.stat().st_mtime)
+        at = path.stat().st_mtime
+        for match in _RCPT.findall(head):
+            one.by_recipient[match.decode()].append(at)
     return dict(found)
 
 
@@ -125,7 +132,7 @@ def judge(gateway: Gateway, sink: Sink, ledger: Ledger, *, excuses: Sequence[flo
     missing: dict[str, list[str]] = {}
     for tag, mail in ledger.accepted.items():
         one = found.get(tag, Arrived())
-        absent = [recipient for recipient in mail.recipients if not one.by_recipient[recipient]]
+        absent = [recipient for recipient in mail.recipients if recipient not in one.by_recipient]
         if absent:
             missing[tag] = absent
     for tag, one in found.items():
@@ -140,9 +147,8 @@ def judge(gateway: Gateway, sink: Sink, ledger: Ledger, *, excuses: Sequence[flo
 
 
 def _explain(tag: str, one: Arrived, excuses: Sequence[float], within_s: float, verdict: Verdict) -> None:
-    """Every copy but the last needs a kill that came after it and before the next."""
-    times = sorted(one.at)
-    for earlier, later in zip(times, times[1:], strict=False):
+    """Every copy but a recipient's last needs a kill that came after it and before the next."""
+    for earlier, later in sorted(one.repeated):
         causes = [kill for kill in excuses if earlier - 0.05 <= kill <= min(later, earlier + within_s)]
         if causes:
             verdict.by_excuse[causes[0]] += 1
