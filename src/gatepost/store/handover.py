@@ -27,7 +27,7 @@ LATEST_S: Final = 1.0
 
 class Handed(msgspec.Struct, frozen=True, array_like=True):
     """
-    One message's recipients that are due now.
+    One message's recipients that are due now. Its fields are those of `Material` that a wire can have, since they are decoded by type.
 
     Attributes:
         rows: Of the queue.
