@@ -24,6 +24,7 @@ _STEPS = {
         "SmtpConnection._answered": "SMTP protocol, in",
     },
     "gatepost.accept.acceptor": {"Acceptor.submit_finished": "rules of accept", "Acceptor._tell": "log and metrics"},
+    "gatepost.accept.handing": {"Handing._flush": "handing over"},
     "gatepost.mime.adopt": {"adopt": "reading the MIME"},
     "gatepost.screening.screener": {"Screener.check": "screening"},
     "gatepost.tenants.limits.limits": {"Limits.reserve": "limits", "Limits.count_request": "limits"},
@@ -33,7 +34,12 @@ _STEPS = {
     "gatepost.store.blobs": {"LocalBlobs.put": "compressing", "LocalBlobs.get": "decompressing"},
     "gatepost.store.keyring": {"Keyring.seal": "sealing", "Keyring.unseal": "unsealing", "Keyring.hash_text": "sealing"},
     "gatepost.dispatch.claiming": {"Claiming.look": "claim", "read": "reading the queue", "_load": "reading messages"},
-    "gatepost.dispatch.loop": {"Dispatcher.step": "claim", "Dispatcher._work": "lining up"},
+    "gatepost.dispatch.loop": {
+        "Dispatcher.step": "claim",
+        "Dispatcher.take_in": "handing over",
+        "Dispatcher._line_up": "lining up",
+        "Dispatcher._work": "lining up",
+    },
     "gatepost.dispatch.delivering": {"Delivering.deliver": "delivery: deciding", "tell": "log and metrics"},
     "gatepost.dispatch.settling": {"Settling._write_until_empty": "hand-over to the writer"},
     "gatepost.mime.render": {"render": "render"},
@@ -41,7 +47,7 @@ _STEPS = {
     "gatepost.egress.smtp.courier": {"SmtpCourier.deliver": "SMTP out"},
     "gatepost.egress.smtp.session": {"Session.data_received": "SMTP out"},
     "gatepost.settle": {"settle": "transaction of settle"},
-    "gatepost.observe.maillog": {"accepted": "log and metrics", "attempted": "log and metrics"},
+    "gatepost.observe.maillog": {"accepted": "log and metrics", "attempted": "log and metrics", "_flush": "log and metrics"},
 }
 _NAMES = {"rsa-sha256": "RSA-2048", "ed25519-sha256": "Ed25519"}
 _clock = time.thread_time_ns
